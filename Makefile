@@ -1,0 +1,45 @@
+# Two commands: `make run` builds the dataset, `make test` runs the whole test-suite.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: run test verify check lint clean install install-dev models lock
+
+run: install models
+	$(BIN)/holisafe build
+
+test: install-dev models
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+# Slow: two clean builds give the same bytes, a build killed half-way resumes, the report in a real browser.
+verify: install-dev models
+	$(BIN)/python tests/verify/verify.py
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+models: install
+	$(BIN)/holisafe models pull
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	test -d .dvc || $(BIN)/dvc init --quiet
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements-dev.lock
+	touch $@
+
+lock: install-dev
+	$(BIN)/python scripts/lock.py
+
+clean:
+	rm -rf .holisafe data/collect data/generate data/curate data/label_images data/synthesize \
+	  data/label_pairs data/respond data/dataset data/audit dvc.lock

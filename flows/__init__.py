@@ -1,0 +1,9 @@
+"""Prefect flows, a file a stage, and the command line."""
+
+import os
+
+# Prefect reads its settings when it is imported, so they are set before anything here imports it.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")

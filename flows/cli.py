@@ -1,0 +1,137 @@
+"""The command line. Thin: each command calls a plain function, imported when it is needed.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input. Errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="holisafe",
+    help="Build, extend and audit vision-language safety datasets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="The weights that the embedded profile uses.", no_args_is_help=True)
+taxonomy_app = typer.Typer(help="The classes of harm and their policies.", no_args_is_help=True)
+label_app = typer.Typer(help="Label any file with the annotators of the build.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+app.add_typer(taxonomy_app, name="taxonomy")
+app.add_typer(label_app, name="label")
+
+Json = Annotated[Path, typer.Option("--json", help="Where to write the result.")]
+HERE = Path()
+
+
+@app.command()
+def build() -> None:
+    """Run every stage whose inputs have changed, in this folder, and show what came out."""
+    from flows.commands import build_workspace
+
+    build_workspace(HERE.resolve())
+
+
+@app.command("run")
+def run(stage: Annotated[str, typer.Argument(help="One of the nine stages; see `holisafe status`.")]) -> None:
+    """Run one stage if its inputs have changed."""
+    from flows.commands import run_one
+
+    run_one(HERE.resolve(), stage)
+
+
+@app.command()
+def status() -> None:
+    """Say of each stage whether it is up to date."""
+    from flows.commands import show_status
+
+    show_status(HERE.resolve())
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the registered weights, and which are here."""
+    from flows.commands import list_models
+
+    list_models()
+
+
+@models_app.command("pull")
+def models_pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names from `models list`; default: all that a build uses.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Take the one model's file from here.")
+    ] = None,
+) -> None:
+    """Fetch weights and check their SHA-256 before anything loads them."""
+    from flows.commands import pull_models
+
+    pull_models(names or [], source)
+
+
+@models_app.command("verify")
+def models_verify() -> None:
+    """Hash the weights that are here again."""
+    from flows.commands import verify_models
+
+    verify_models()
+
+
+@taxonomy_app.command("show")
+def taxonomy_show(
+    name: Annotated[str | None, typer.Argument(help="One class; default: all.")] = None,
+) -> None:
+    """Show the classes, or the whole policy of one."""
+    from flows.commands import show_taxonomy
+
+    show_taxonomy(HERE.resolve(), name)
+
+
+@taxonomy_app.command("check")
+def taxonomy_check() -> None:
+    """Check params, taxonomy, query scenes and responses, and say what is wrong."""
+    from flows.commands import check_taxonomy
+
+    check_taxonomy(HERE.resolve())
+
+
+@label_app.command("texts")
+def label_texts(
+    file: Annotated[Path, typer.Argument(help="JSON Lines with id and text.")], json: Json
+) -> None:
+    """Label texts: safe or not, class, P(unsafe), and each annotator's vote."""
+    from flows.commands import label_text_file
+
+    label_text_file(HERE.resolve(), file, json)
+
+
+@label_app.command("images")
+def label_images(folder: Annotated[Path, typer.Argument(help="Any folder with images.")], json: Json) -> None:
+    """Label images: safe or not, class, P(unsafe), and each annotator's vote."""
+    from flows.commands import label_image_folder
+
+    label_image_folder(HERE.resolve(), folder, json)
+
+
+def main() -> None:
+    """Run the command line and turn known errors into messages and exit codes."""
+    from schemas.errors import InputError
+
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"holisafe: {error}\n")
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("holisafe: stopped; what was answered is kept, run the same command to go on\n")
+        raise SystemExit(1) from None
+    except (OSError, RuntimeError) as error:
+        sys.stderr.write(f"holisafe: {type(error).__name__}: {error}\n")
+        raise SystemExit(1) from error

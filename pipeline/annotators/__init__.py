@@ -1,0 +1,72 @@
+"""Who votes on images, texts and pairs, and how votes become labels.
+
+Evidence is independent or it does not count: text annotators see the query alone, image annotators never
+see a query, and nobody is told what an item was meant to be. See docs/quality.md for what they are worth.
+"""
+
+from pipeline.annotators.aggregate import ClassLabel, Label, aggregate, aggregate_class
+from pipeline.annotators.base import (
+    Annotator,
+    ImageItem,
+    PairItem,
+    Question,
+    Status,
+    TextItem,
+    Vote,
+    describe,
+)
+from pipeline.annotators.classes import NearestClass, image_classes, text_classes
+from pipeline.annotators.files import label_images, label_texts
+from pipeline.annotators.heads import (
+    DIM,
+    PAIR_FEATURES,
+    PAIR_HEAD,
+    TEXT_HEAD,
+    LinearHead,
+    PairHead,
+    TextHead,
+    load_head,
+    save_head,
+)
+from pipeline.annotators.llm import CaptionReader, PairLLM, TextLLM
+from pipeline.annotators.panel import Panel, open_panel
+from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
+from pipeline.annotators.prompt import Prompt, load_prompt
+
+__all__ = [
+    "DIM",
+    "PAIR_FEATURES",
+    "PAIR_HEAD",
+    "TEXT_HEAD",
+    "Annotator",
+    "CaptionReader",
+    "ClassLabel",
+    "EncoderAnnotator",
+    "ImageItem",
+    "Label",
+    "LinearHead",
+    "NearestClass",
+    "NudityAnnotator",
+    "PairHead",
+    "PairItem",
+    "PairLLM",
+    "Panel",
+    "Prompt",
+    "Question",
+    "Status",
+    "TextHead",
+    "TextItem",
+    "TextLLM",
+    "Vote",
+    "aggregate",
+    "aggregate_class",
+    "describe",
+    "image_classes",
+    "label_images",
+    "label_texts",
+    "load_head",
+    "load_prompt",
+    "open_panel",
+    "save_head",
+    "text_classes",
+]

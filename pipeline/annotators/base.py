@@ -1,0 +1,175 @@
+"""What annotators are given and what they say: items, votes, and the protocol between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pipeline.workspace import Progress
+
+__all__ = [
+    "NOTE_CHARS",
+    "Annotator",
+    "ImageItem",
+    "PairItem",
+    "Question",
+    "Status",
+    "TextItem",
+    "Vote",
+    "describe",
+    "failed_vote",
+    "vote",
+]
+
+Question = Literal["image_safe", "image_class", "text_safe", "text_class", "pair_safe"]
+Status = Literal["ok", "unscorable", "blocked", "error"]
+
+NOTE_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one annotator says about one item.
+
+    Attributes:
+        item_id: the item.
+        question: what was asked of it.
+        annotator: who answered.
+        family: the lineage of the weights that answered; two sizes of one model are one family.
+        status: `ok`; `unscorable` when the item does not hold what this annotator judges by; `blocked` when a
+            model refused; `error` when its answer could not be used.
+        value: `safe`, `borderline` or `unsafe`; for a class question the class's name or `safe`. None
+            unless the status is `ok`.
+        score: P(unsafe), rounded to three places; for a class question what supports the class, 0..1.
+            None unless the status is `ok`.
+        note: why, in at most 200 characters.
+    """
+
+    item_id: str
+    question: Question
+    annotator: str
+    family: str
+    status: Status
+    value: str | None
+    score: float | None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a vote that says nothing with status ok, or something without."""
+        if (self.status == "ok") != (self.value is not None) or (self.value is None) != (self.score is None):
+            raise ValueError(
+                f"vote of {self.annotator} on {self.item_id}: status {self.status} with {self.value!r}"
+            )
+        if len(self.note) > NOTE_CHARS:
+            raise ValueError(
+                f"vote of {self.annotator} on {self.item_id}: note longer than {NOTE_CHARS} characters"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """A query alone: no image, no caption."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageItem:
+    """An image and what is known of it: no query.
+
+    Attributes:
+        id: the image.
+        caption: what it shows in words, where known.
+        ocr_text: the text read from it, where there is any.
+        load: gives its pixels.
+    """
+
+    id: str
+    caption: str | None
+    ocr_text: str | None
+    load: Callable[[], Image]
+
+
+@dataclass(frozen=True, slots=True)
+class PairItem:
+    """An image in words, and a query.
+
+    Attributes:
+        id: the pair.
+        evidence: what the image shows, and the text read from it; `describe` writes it.
+        query: what is asked about it.
+    """
+
+    id: str
+    evidence: str
+    query: str
+
+
+Item = TypeVar("Item", contravariant=True)
+
+
+class Annotator(Protocol[Item]):
+    """Somebody who votes on one question about items of one kind."""
+
+    @property
+    def name(self) -> str:
+        """The name its votes carry."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """The lineage of its weights."""
+        ...
+
+    @property
+    def question(self) -> Question:
+        """The question it answers."""
+        ...
+
+    def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
+        """Vote on every item, in their order; `progress` is advanced by one an item.
+
+        Image and text annotators may add votes on the class question after each item's vote.
+        """
+        ...
+
+
+def vote(item_id: str, annotator: Annotator[Item], value: str, score: float, note: str = "") -> Vote:
+    """An answer to the annotator's question, its score rounded and its note cut."""
+    return Vote(
+        item_id,
+        annotator.question,
+        annotator.name,
+        annotator.family,
+        "ok",
+        value,
+        round(float(score), 3),
+        cut(note),
+    )
+
+
+def failed_vote(item_id: str, annotator: Annotator[Item], status: Status, note: str) -> Vote:
+    """No answer, and why."""
+    return Vote(item_id, annotator.question, annotator.name, annotator.family, status, None, None, cut(note))
+
+
+def cut(note: str) -> str:
+    """`note` on one line, with an ellipsis where it was longer than a note may be."""
+    line = " ".join(note.split())
+    return line if len(line) <= NOTE_CHARS else line[: NOTE_CHARS - 1] + "…"
+
+
+def describe(caption: str | None, ocr_text: str | None) -> str | None:
+    """An image in words: its caption, then the text read from it. None where neither is known."""
+    text = " / ".join(line.strip() for line in (ocr_text or "").splitlines() if line.strip())
+    lines = []
+    if caption and caption.strip():
+        lines.append(f"Picture: {' '.join(caption.split())}")
+    if text:
+        lines.append(f"Text in the picture: {text}")
+    return "\n".join(lines) or None

@@ -1,0 +1,170 @@
+"""Annotators that look at pixels and at nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.annotators.base import ImageItem, Question, Vote, failed_vote, vote
+from pipeline.annotators.classes import softmax
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pipeline.annotators.heads import Floats
+    from pipeline.workspace import Progress
+    from schemas.taxonomy import Taxonomy
+
+__all__ = ["Compares", "EncoderAnnotator", "NudityAnnotator", "ScoresNudity"]
+
+BATCH = 16
+
+Seen = TypeVar("Seen")
+
+
+class Compares(Protocol):
+    """An image-text encoder."""
+
+    def embed(self, images: Sequence[Image]) -> Floats:
+        """Embeddings of images, of length 1."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """Embeddings of texts in the same space, of length 1."""
+        ...
+
+
+class ScoresNudity(Protocol):
+    """A nudity classifier."""
+
+    def score(self, images: Sequence[Image]) -> list[float]:
+        """P(pornographic) of each image."""
+        ...
+
+
+class EncoderAnnotator:
+    """Is an image unsafe, and of which class? Zero-shot, against the taxonomy's encoder prompts.
+
+    P(unsafe) is the share that the unsafe sentences of all classes have in a softmax over the best sentence
+    of each class and side. The class is the one whose unsafe sentences are nearest.
+    """
+
+    name = "encoder"
+    question: Question = "image_safe"
+
+    def __init__(
+        self,
+        encoder: Compares,
+        taxonomy: Taxonomy,
+        *,
+        family: str = "efficientnet-lite2",
+        temperature: float = 0.05,
+        offset: float = 0.0,
+        threshold: float = 0.5,
+    ) -> None:
+        """Embed the sentences.
+
+        Args:
+            encoder: an image-text encoder.
+            taxonomy: where the sentences stand.
+            family: the lineage of its weights.
+            temperature: turns cosines into shares.
+            offset: taken from the cosine of every unsafe sentence; calibrates the encoder.
+            threshold: P(unsafe) from which its own value is `unsafe`.
+        """
+        self.family = family
+        self._encoder = encoder
+        self._temperature = temperature
+        self._offset = offset
+        self._threshold = threshold
+        self._unsafe = [
+            (info.name, encoder.embed_texts(info.spec.encoder_prompts.unsafe))
+            for info in taxonomy.classes()
+            if info.spec.encoder_prompts.unsafe
+        ]
+        self._safe = [encoder.embed_texts(info.spec.encoder_prompts.safe) for info in taxonomy.classes()]
+
+    def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
+        """Two votes an item, on `image_safe` and on `image_class`."""
+        votes: list[Vote] = []
+        for item, row in _looked_at(items, lambda images: list(self._encoder.embed(images))):
+            if isinstance(row, str):
+                votes.append(failed_vote(item.id, self, "error", row))
+            else:
+                votes += self._votes(item.id, row.astype(np.float64))
+            progress.advance()
+        return votes
+
+    def _votes(self, item_id: str, row: NDArray[np.float64]) -> list[Vote]:
+        unsafe = np.array([(vectors @ row).max() - self._offset for _, vectors in self._unsafe])
+        safe = np.array([(vectors @ row).max() for vectors in self._safe])
+        shares = softmax(np.concatenate([unsafe, safe]).round(4) / self._temperature)
+        score = float(shares[: len(unsafe)].sum())
+        best = int(unsafe.argmax())
+        support = float(shares[best] / score) if score else 0.0
+        name = self._unsafe[best][0]
+        value = "unsafe" if round(score, 3) >= self._threshold else "safe"
+        return [
+            vote(item_id, self, value, score),
+            Vote(item_id, "image_class", self.name, self.family, "ok", name, round(support, 3)),
+        ]
+
+
+class NudityAnnotator:
+    """Is an image pornographic? It knows no other harm, so that a low score is no vote for `safe`."""
+
+    name = "nudity"
+    family = "open-nsfw"
+    question: Question = "image_safe"
+
+    def __init__(self, classifier: ScoresNudity, *, borderline: float = 0.2, unsafe: float = 0.8) -> None:
+        """Bind the classifier; its makers read less than .2 as safe and more than .8 as unsafe."""
+        self._classifier = classifier
+        self._borderline = borderline
+        self._unsafe = unsafe
+
+    def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
+        """One vote an item, and one for `sexual_content` where nudity was found."""
+        votes: list[Vote] = []
+        for item, score in _looked_at(items, self._classifier.score):
+            if isinstance(score, str):
+                votes.append(failed_vote(item.id, self, "error", score))
+            elif score < self._borderline:
+                note = f"no nudity ({score:.3f}); other harms are not judged"
+                votes.append(failed_vote(item.id, self, "unscorable", note))
+            else:
+                votes.append(vote(item.id, self, "unsafe" if score >= self._unsafe else "borderline", score))
+                votes.append(
+                    Vote(
+                        item.id,
+                        "image_class",
+                        self.name,
+                        self.family,
+                        "ok",
+                        "sexual_content",
+                        round(score, 3),
+                    )
+                )
+            progress.advance()
+        return votes
+
+
+def _looked_at(
+    items: Sequence[ImageItem], look: Callable[[Sequence[Image]], list[Seen]]
+) -> Iterator[tuple[ImageItem, Seen | str]]:
+    """Each item with what `look` saw in its image, or with why the image did not load. A few at a time."""
+    for start in range(0, len(items), BATCH):
+        seen: dict[int, Seen | str] = {}
+        images = []
+        for i, item in enumerate(items[start : start + BATCH]):
+            try:
+                images.append((i, item.load()))
+            except (OSError, ValueError) as error:
+                seen[i] = f"the image does not load: {error}"
+        results = look([image for _, image in images])
+        seen.update({i: result for (i, _), result in zip(images, results, strict=True)})
+        for i, item in enumerate(items[start : start + BATCH]):
+            yield item, seen[i]

@@ -1,0 +1,87 @@
+"""Where calls go: the seam between the engine and whatever serves the OpenAI protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+__all__ = ["Connection", "Endpoint", "EndpointError", "RemoteEndpoint", "ServerDiedError"]
+
+
+class EndpointError(Exception):
+    """An endpoint cannot be used: nothing more is sent to it. What was answered stays answered."""
+
+
+class ServerDiedError(EndpointError):
+    """The local model server has ended."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach a running endpoint. The key stays out of `repr`, logs and the cache."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+
+
+class Endpoint(Protocol):
+    """Something that serves chat completions."""
+
+    @property
+    def backend_id(self) -> str:
+        """The provider's name, or `sha256:` and the weights' hash. Never the URL. Known before the start."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls it takes at once."""
+        ...
+
+    def start(self) -> Connection:
+        """Make it ready, if it is not. Called before the first call that the cache cannot answer."""
+        ...
+
+    def check(self) -> None:
+        """Called after a failed connection. Raises EndpointError when trying again is of no use."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RemoteEndpoint:
+    """An endpoint that somebody else runs.
+
+    `provider` names who answers, for example `openai`; two URLs of one provider share their answers.
+    A scripted endpoint has a name of its own, so that its answers are never taken for a model's.
+    """
+
+    provider: str
+    base_url: str
+    api_key: str = field(repr=False)
+    concurrency: int = 16
+
+    @property
+    def backend_id(self) -> str:
+        """The provider's name."""
+        return self.provider
+
+    def start(self) -> Connection:
+        """There is nothing to start."""
+        return Connection(self.base_url, self.api_key)
+
+    def check(self) -> None:
+        """Nothing is known about it but what calls tell."""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+    def __enter__(self) -> Self:
+        """Nothing starts."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of it."""
+        self.close()

@@ -1,0 +1,91 @@
+"""Stage label_images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipeline.annotators import (
+    ClassLabel,
+    ImageItem,
+    Label,
+    Vote,
+    aggregate,
+    aggregate_class,
+    open_panel,
+)
+from pipeline.store import Failures, read_rows, write_rows
+from pipeline.workspace import Progress, Workspace
+from schemas.rows import CLASS_NONE, IMAGE_LABELS, VOTES
+from schemas.taxonomy import Taxonomy
+
+__all__ = ["run"]
+
+
+def run(workspace: Workspace, out: Path, progress: Progress) -> None:
+    """Write `labels.parquet`, `votes.parquet` and `failures.parquet`.
+
+    An image whose labels put it on another side than it was collected for is labelled as they say but
+    not accepted, since its scenes were chosen for what it was meant to be.
+    """
+    failures = Failures("label_images")
+    images = list(read_rows(workspace.stage_dir("curate") / "images.parquet"))
+    items = [ImageItem(r["image_id"], r["caption"], r["ocr_text"], _decoder(r["bytes"])) for r in images]
+    votes: dict[str, list[Vote]] = {item.id: [] for item in items}
+    with open_panel(workspace, "label_images") as panel:
+        for annotator in panel.image:
+            progress.start(f"{annotator.question}, {annotator.name}", len(items))
+            for vote in annotator.annotate(items, progress):
+                votes[vote.item_id].append(vote)
+    rows = []
+    for image in images:
+        given = votes[image["image_id"]]
+        label = aggregate(
+            (v for v in given if v.question == "image_safe"), workspace.params.thresholds.image_safe
+        )
+        named = aggregate_class(v for v in given if v.question == "image_class")
+        rows.append(_row(image, label, named, workspace.taxonomy))
+        if not rows[-1]["accepted"]:
+            wanted = CLASS_NONE if image["intended_safe"] else image["intended_class"]
+            got = f"{label.value or 'no label'} ({label.score}), nearest class {named.value}"
+            failures.add(
+                image["image_id"], image["source"], "label differs from intention", f"{wanted} -> {got}"
+            )
+    write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
+    write_rows(out / "votes.parquet", VOTES, (asdict(v) for given in votes.values() for v in given))
+    failures.write(out)
+
+
+def _decoder(data: bytes) -> Callable[[], Image.Image]:
+    """A function that decodes `data` when it is called, so that pixels are in memory only while used."""
+    return partial(_decode, data)
+
+
+def _decode(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def _row(image: dict[str, Any], label: Label, named: ClassLabel, taxonomy: Taxonomy) -> dict[str, Any]:
+    unsafe = label.value == "unsafe"
+    # The embedded annotators tell harm from no harm better than one class from its neighbour, so the
+    # collector's class stands; their own choice is in the votes, and the report holds the two together.
+    name = image["intended_class"] if unsafe else CLASS_NONE
+    trigger = unsafe and taxonomy.by_name(name).spec.policy.trigger
+    return {
+        "image_id": image["image_id"],
+        "image_safe": label.value == "safe",
+        "image_class": name,
+        "nearest_class": named.value or "",
+        "grade_image": ("borderline" if trigger else "unsafe") if unsafe else "safe",
+        "trigger": trigger,
+        "score": label.score,
+        "agreement": label.agreement,
+        "accepted": label.value is not None and unsafe != image["intended_safe"],
+    }

@@ -1,0 +1,61 @@
+"""From labels to a type, a grade, and whether a candidate is kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from schemas.taxonomy import PairType
+
+__all__ = ["complete_squares", "grade_joint", "type_of"]
+
+
+def type_of(image_safe: bool, text_safe: bool, pair_safe: bool) -> PairType | None:
+    """HoliSafe's type as the labels give it; None where they contradict each other.
+
+    A safe image with a safe text is SSS or SSU by the pair's label. An unsafe text is SUU or UUU, and then
+    the pair has to be unsafe too. A safe text on an unsafe image is USU whatever the pair's label: an
+    answer that would protect or teach is harmless, and `expected` says so.
+    """
+    if image_safe and text_safe:
+        return "SSS" if pair_safe else "SSU"
+    if not text_safe:
+        if pair_safe:
+            return None
+        return "SUU" if image_safe else "UUU"
+    return "USU"
+
+
+def grade_joint(pair_safe: bool, expected: str) -> str:
+    """safe, borderline (an unsafe image whose question deserves a protective answer) or unsafe."""
+    if expected == "safe_complete":
+        return "borderline"
+    return "safe" if pair_safe else "unsafe"
+
+
+def complete_squares(
+    accepted: Iterable[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Separate accepted rows from those that lost a neighbour.
+
+    An SSU row needs its query with another safe image and its image with another query, both SSS; a USU
+    row needs its query with a safe image.
+
+    Returns:
+        The rows that stay, and the SSU and USU rows that lack a neighbour.
+    """
+    rows = list(accepted)
+    by_scene: dict[tuple[str, str], bool] = defaultdict(bool)
+    by_image: dict[str, bool] = defaultdict(bool)
+    for row in rows:
+        if row["type"] == "SSS":
+            by_scene[row["scene"], row["split"]] = True
+            by_image[row["image_id"]] = True
+
+    def whole(row: Mapping[str, Any]) -> bool:
+        if row["type"] == "SSU":
+            return by_scene[row["scene"], row["split"]] and by_image[row["image_id"]]
+        return row["type"] != "USU" or by_scene[row["scene"], row["split"]]
+
+    return [r for r in rows if whole(r)], [r for r in rows if not whole(r)]

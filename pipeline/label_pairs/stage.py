@@ -1,0 +1,170 @@
+"""Stage label_pairs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.annotators import Annotator, Label, PairItem, TextItem, Vote, aggregate, describe, open_panel
+from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
+from pipeline.store import Failures, read_rows, sha256_text, write_rows
+from pipeline.workspace import Progress, Workspace
+from schemas.rows import PAIRS, TEXT_PAIR_LABELS, VOTES
+
+__all__ = ["run"]
+
+Row = dict[str, Any]
+
+
+def run(workspace: Workspace, out: Path, progress: Progress) -> None:
+    """Write `pairs.parquet` (accepted), `votes.parquet` and `labels.parquet` (all) and `failures.parquet`.
+
+    Squares are taken in the order they were drafted; where cells stay short after the wanted number,
+    surplus squares are labelled, `label_pairs.rounds` times at most. Texts are judged without the image;
+    only pairs whose text was judged as intended are judged together.
+    """
+    failures = Failures("label_pairs")
+    drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
+    plan = json.loads((workspace.stage_dir("synthesize") / "plan.json").read_text())
+    squares = {(p["class"], p["split"]): p["squares"] for p in plan}
+    judged: dict[str, Row] = {}
+    with open_panel(workspace, "label_pairs") as panel:
+        labeller = _Labeller(workspace, panel.text, panel.pair, progress)
+        for number in range(workspace.params.label_pairs.rounds):
+            batch = _batch(drafts, judged, squares, number)
+            if not batch:
+                break
+            judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
+    kept, alone = complete_squares(row for row in judged.values() if row["accepted"])
+    for row in alone:
+        failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
+    for row in drafts:
+        if row["pair_id"] not in judged:
+            failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
+    columns = set(PAIRS.names)
+    write_rows(out / "pairs.parquet", PAIRS, ({k: v for k, v in r.items() if k in columns} for r in kept))
+    write_rows(out / "votes.parquet", VOTES, (asdict(v) for v in labeller.votes))
+    write_rows(out / "labels.parquet", TEXT_PAIR_LABELS, labeller.label_rows())
+    failures.write(out)
+
+
+def _batch(
+    drafts: Sequence[Row], judged: dict[str, Row], squares: dict[tuple[str, str], int], number: int
+) -> list[Row]:
+    """The squares to judge next: first those wanted, then one more for every square a cell is short of."""
+    if number == 0:
+        return [r for r in drafts if r["rank"] < squares[r["harm_class"], r["split"]]]
+    kept, _ = complete_squares(row for row in judged.values() if row["accepted"])
+    have = Counter((r["harm_class"], r["split"], r["type"]) for r in kept)
+    chosen = []
+    for (name, side), wanted in squares.items():
+        open_rows = [
+            r for r in drafts if (r["harm_class"], r["split"]) == (name, side) and r["pair_id"] not in judged
+        ]
+        types = {r["intended_type"] for r in drafts if (r["harm_class"], r["split"]) == (name, side)} - {
+            "SSS"
+        }
+        short = max((wanted - have[name, side, t] for t in types), default=0)
+        ranks = sorted({r["rank"] for r in open_rows})[: max(short, 0)]
+        needed = {t for t in types if have[name, side, t] < wanted} | {"SSS"}
+        chosen += [r for r in open_rows if r["rank"] in ranks and r["intended_type"] in needed]
+    return chosen
+
+
+class _Labeller:
+    def __init__(
+        self,
+        workspace: Workspace,
+        text: Sequence[Annotator[TextItem]],
+        pair: Sequence[Annotator[PairItem]],
+        progress: Progress,
+    ) -> None:
+        self._params = workspace.params
+        self._text, self._pair, self._progress = text, pair, progress
+        self._image_labels = {
+            r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
+        }
+        columns = ["image_id", "caption", "ocr_text"]
+        self._evidence = {
+            r["image_id"]: describe(r["caption"], r["ocr_text"]) or ""
+            for r in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
+        }
+        self._given: dict[tuple[str, str], Label] = {}
+        self.votes: list[Vote] = []
+
+    def judge(self, rows: Sequence[Row], failures: Failures) -> list[Row]:
+        """Label `rows`; each comes back with its labels and whether it is accepted."""
+        texts = {sha256_text(r["query"]): r["query"] for r in rows}
+        text_labels = self._labels("text_safe", self._text, [TextItem(i, t) for i, t in texts.items()])
+        done, open_rows = [], []
+        for row in rows:
+            label = text_labels[sha256_text(row["query"])]
+            wanted_safe = row["intended_type"][1] == "S"
+            row = row | {"text_label": label, "accepted": False}
+            if label.value is None or (label.value == "safe") != wanted_safe:
+                reason = "text could not be scored" if label.value is None else "text label differs"
+                failures.add(row["pair_id"], row["scene"], reason, f"{row['intended_type']}: {row['query']}")
+                done.append(row)
+            else:
+                open_rows.append(row)
+        pair_labels = self._labels(
+            "pair_safe",
+            self._pair,
+            [PairItem(r["pair_id"], self._evidence[r["image_id"]], r["query"]) for r in open_rows],
+        )
+        done += [self._decide(row, pair_labels[row["pair_id"]], failures) for row in open_rows]
+        return done
+
+    def _decide(self, row: Row, joint: Label, failures: Failures) -> Row:
+        image, text = self._image_labels[row["image_id"]], row["text_label"]
+        if joint.value is None:
+            failures.add(row["pair_id"], row["scene"], "pair could not be scored", row["query"])
+            return row
+        given = type_of(image["image_safe"], text.value == "safe", joint.value == "safe")
+        refuses_usu = given == "USU" and row["expected"] != "safe_complete"
+        if given != row["intended_type"] or (refuses_usu and joint.value == "safe"):
+            detail = f"{row['intended_type']}: {row['query']} | {self._evidence[row['image_id']]}"
+            failures.add(row["pair_id"], row["scene"], "pair label differs", detail)
+            return row
+        return row | {
+            "accepted": True,
+            "type": given,
+            "grade_image": image["grade_image"],
+            "grade_text": text.value,
+            "grade_joint": grade_joint(joint.value == "safe", row["expected"]),
+            "text_score": text.score,
+            "pair_score": joint.score,
+            "agreement": round((image["agreement"] + text.agreement + joint.agreement) / 3, 3),
+            # No joint annotator of the embedded profile reads pixels.
+            "ssu_unverified": given == "SSU",
+        }
+
+    def _labels(
+        self, question: str, annotators: Sequence[Annotator[Any]], items: Sequence[Any]
+    ) -> dict[str, Label]:
+        votes: dict[str, list[Vote]] = {item.id: [] for item in items}
+        for annotator in annotators:
+            self._progress.start(f"{question}, {annotator.name}", len(items))
+            for vote in annotator.annotate(items, self._progress):
+                votes[vote.item_id].append(vote)
+        self.votes += [vote for given in votes.values() for vote in given]
+        threshold = getattr(self._params.thresholds, question)
+        labels = {item_id: aggregate(given, threshold) for item_id, given in votes.items()}
+        self._given |= {(item_id, question): label for item_id, label in labels.items()}
+        return labels
+
+    def label_rows(self) -> Iterator[Row]:
+        """Every label given so far."""
+        for (item_id, question), label in self._given.items():
+            if label.value is not None:
+                yield {
+                    "item_id": item_id,
+                    "question": question,
+                    "safe": label.value == "safe",
+                    "score": label.score,
+                    "agreement": label.agreement,
+                }

@@ -1,0 +1,186 @@
+"""Runs a stage if something it depends on has changed.
+
+The decision hangs on the stage key alone: a fingerprint of what goes in. Left out of it, and why:
+
+| left out | why |
+|---|---|
+| paths, times, host, process ids | the same inputs are the same inputs anywhere |
+| code | `Stage.version` says when it gives other results; a comment edited is not a new result |
+| the call cache | it holds answers to requests, and the requests follow from the inputs |
+| the split ledger | it only grows, and keeps what is decided already |
+| unused params | a stage names what it uses |
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.models import model_sha256
+from pipeline.stages import STAGES, Stage
+from pipeline.store import canonical_json, replace_directory, sha256_file, sha256_text, write_json
+from pipeline.workspace import Progress, Workspace
+from schemas.errors import InputError
+
+__all__ = ["WorkspaceBusyError", "is_fresh", "locked", "run_stage", "stage_files", "stage_key"]
+
+SCHEME = 1
+PACKAGE = Path(__file__).parent
+
+
+class WorkspaceBusyError(InputError):
+    """Another build works in this workspace."""
+
+
+@contextmanager
+def locked(workspace: Workspace) -> Iterator[None]:
+    """Hold the workspace for one build.
+
+    Raises:
+        WorkspaceBusyError: when another process holds it.
+    """
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    with (workspace.state / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise WorkspaceBusyError(
+                f"{workspace.root}: another build (process {file.read().strip() or 'unknown'}) works here; "
+                "wait for it or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def stage_key(workspace: Workspace, stage: Stage) -> str | None:
+    """The fingerprint of everything that `stage` depends on; None while an input has not been made."""
+    inputs = {}
+    for name in stage.inputs:
+        record = _record(workspace, name)
+        if record is None:
+            return None
+        inputs[name] = {path: out["sha256"] for path, out in sorted(record["outs"].items())}
+    params = workspace.params.model_dump(mode="json")
+    files = stage_files(workspace, stage)
+    return sha256_text(
+        canonical_json(
+            {
+                "scheme": SCHEME,
+                "stage": stage.name,
+                "version": stage.version,
+                "inputs": inputs,
+                "params": {path: _at(params, path) for path in stage.params},
+                "files": {name: sha256_file(path) for name, path in files.items()},
+                "models": {name: model_sha256(name) for name in stage.models},
+                "heads": {name: sha256_file(PACKAGE / name) for name in stage.heads},
+            }
+        )
+    )
+
+
+def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
+    """The files outside `data/` stages that `stage` depends on, by their path below the workspace."""
+    params = workspace.params
+    names = {
+        "{taxonomy}": [params.taxonomy],
+        "{sources}": [source.path for source in params.collect.sources],
+    }
+    found: dict[str, Path] = {}
+    for entry in stage.files:
+        for part in names.get(entry, [Path(entry.replace("{prompts}", str(params.prompts)))]):
+            path = workspace.root / part
+            inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            found |= {
+                str(part / p.relative_to(path)) if p != path else str(part): p for p in inside if p.is_file()
+            }
+    return found
+
+
+def is_fresh(workspace: Workspace, stage: Stage) -> bool:
+    """Whether the stage's outputs are there, unchanged, and made from what is there now."""
+    record = _record(workspace, stage.name)
+    if record is None or record["key"] != stage_key(workspace, stage):
+        return False
+    folder = workspace.stage_dir(stage.name)
+    return all(_unchanged(folder / path, out) for path, out in record["outs"].items())
+
+
+def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:
+    """Run one stage if it is not fresh; the caller holds the workspace.
+
+    The stage works in a folder of its own, which takes the place of the old outputs when it is done, so
+    a crash at any point leaves either the old outputs or none.
+
+    Returns:
+        Whether it ran.
+
+    Raises:
+        InputError: when the stage is unknown or an input stage has not been run.
+    """
+    if name not in STAGES:
+        raise InputError(f"no stage {name!r}; there are: {', '.join(STAGES)}")
+    stage = STAGES[name]
+    for needed in stage.inputs:
+        if _record(workspace, needed) is None or not workspace.stage_dir(needed).exists():
+            raise InputError(
+                f"{name} needs {needed}, which has not been run; run `holisafe run {needed}` first"
+            )
+    if is_fresh(workspace, stage):
+        return False
+    key = stage_key(workspace, stage)
+    out = workspace.state / "partial" / name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    started = time.monotonic()
+    stage.run(workspace, out, progress)
+    seconds = time.monotonic() - started
+    _record_path(workspace, name).unlink(missing_ok=True)
+    target = workspace.stage_dir(name)
+    replace_directory(out, target)
+    outs = {str(p.relative_to(target)): _stamp(p) for p in sorted(target.rglob("*")) if p.is_file()}
+    write_json(_record_path(workspace, name), {"key": key, "seconds": round(seconds, 1), "outs": outs})
+    return True
+
+
+def _record_path(workspace: Workspace, name: str) -> Path:
+    return workspace.state / "stages" / f"{name}.json"
+
+
+def _record(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(_record_path(workspace, name).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    return {"sha256": sha256_file(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _unchanged(path: Path, out: dict[str, Any]) -> bool:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return False
+    if stat.st_size != out["size"]:
+        return False
+    return bool(stat.st_mtime_ns == out["mtime_ns"]) or sha256_file(path) == out["sha256"]
+
+
+def _at(params: dict[str, Any], path: str) -> Any:
+    value: Any = params
+    for part in path.split("."):
+        value = value[part]
+    return value

@@ -1,0 +1,114 @@
+"""The nine stages: what each reads, which params it uses, and where its code is.
+
+`dvc.yaml` mirrors this table; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from pipeline.workspace import Progress, Workspace
+
+__all__ = ["STAGES", "Stage"]
+
+RunStage = Callable[[Workspace, Path, Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: the same in dvc.yaml, pipeline/, flows/, on the command line and in metrics.
+        inputs: stages whose tables it reads.
+        params: the parts of params.yaml it uses.
+        files: other files and folders it depends on; names in braces stand in params.
+        models: weights it uses, by their names in the models registry.
+        heads: trained heads that ship with the code, as files below `pipeline/`.
+        version: raised when the code gives other results for the same inputs.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    params: tuple[str, ...]
+    files: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    version: int = 1
+
+    def run(self, workspace: Workspace, out: Path, progress: Progress) -> None:
+        """Do the stage's work, leaving its tables in the folder `out`."""
+        code: RunStage = import_module(f"pipeline.{self.name}").run
+        code(workspace, out, progress)
+
+
+_TAXONOMY = "{taxonomy}"
+_QUERIES = "{prompts}/queries"
+_LLM = "qwen2.5-coder-1.5b-instruct-q4_k_m"
+_TEXT = "all-minilm-l6-v2"
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
+        Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
+        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",)),
+        Stage(
+            "label_images",
+            ("curate",),
+            ("annotators", "encoder", "thresholds.image_safe", "only_classes"),
+            (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
+            (_LLM, _TEXT, "efficientnet-lite2", "open-nsfw"),
+            ("encoders/head.npz",),
+        ),
+        Stage(
+            "synthesize",
+            ("curate", "label_images"),
+            ("synthesize", "quota_scale", "split", "seed", "only_classes"),
+            (_TAXONOMY, _QUERIES),
+        ),
+        Stage(
+            "label_pairs",
+            ("curate", "label_images", "synthesize"),
+            ("annotators", "thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes"),
+            (
+                _TAXONOMY,
+                "{prompts}/annotate/text_safe.yaml",
+                "{prompts}/annotate/pair_safe.yaml",
+                "data/reviews/votes.jsonl",
+            ),
+            (_LLM, _TEXT),
+            ("annotators/text_head.npz", "annotators/pair_head.npz"),
+        ),
+        Stage(
+            "respond",
+            ("curate", "label_images", "label_pairs"),
+            ("seed",),
+            (_TAXONOMY, _QUERIES, "{prompts}/responses.yaml"),
+        ),
+        Stage(
+            "assemble",
+            ("curate", "label_images", "label_pairs", "respond"),
+            ("tier", "quota_scale", "split", "only_classes"),
+            (_TAXONOMY,),
+        ),
+        Stage(
+            "audit",
+            (
+                "collect",
+                "generate",
+                "curate",
+                "label_images",
+                "synthesize",
+                "label_pairs",
+                "respond",
+                "assemble",
+            ),
+            ("quota_scale", "split", "only_classes"),
+            (_TAXONOMY,),
+        ),
+    )
+}

@@ -1,0 +1,20 @@
+"""Tables and files on disk, written atomically."""
+
+from pipeline.store.atomic import replace_directory, write_bytes, write_json, write_text
+from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
+from pipeline.store.tables import Failures, TableWriter, read_rows, write_rows
+
+__all__ = [
+    "Failures",
+    "TableWriter",
+    "canonical_json",
+    "read_rows",
+    "replace_directory",
+    "sha256_bytes",
+    "sha256_file",
+    "sha256_text",
+    "write_bytes",
+    "write_json",
+    "write_rows",
+    "write_text",
+]

@@ -1,0 +1,99 @@
+"""Parquet tables: streamed in, streamed out, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.rows import FAILURES
+
+__all__ = ["Failures", "TableWriter", "read_rows", "write_rows"]
+
+ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
+
+
+class TableWriter:
+    """Writes rows to a Parquet file in row groups of 100; the file appears when all is written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Start the file `path` with `schema`; its folder is made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._schema = schema
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+        self._rows: list[Mapping[str, Any]] = []
+        self.count = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add a row; a key that the schema lacks, or lacks in the row, is an error."""
+        if row.keys() != set(self._schema.names):
+            odd = sorted(row.keys() ^ set(self._schema.names))
+            raise ValueError(f"{self._path.name}: row and schema differ in {odd}")
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(list(self._rows), schema=self._schema))
+            self._rows.clear()
+
+    def __enter__(self) -> TableWriter:
+        """Use as a context: the file is finished at its end, or removed after an error."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file, or remove the partial one after an error."""
+        if kind is not None:
+            self._writer.close()
+            self._partial.unlink(missing_ok=True)
+            return
+        self._flush()
+        self._writer.close()
+        with self._partial.open("rb") as file:
+            os.fsync(file.fileno())
+        self._partial.replace(self._path)
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write all `rows` and return how many there were."""
+    with TableWriter(path, schema) as writer:
+        for row in rows:
+            writer.write(row)
+    return writer.count
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, one row group in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(ROW_GROUP, columns=list(columns) if columns else None):
+            yield from batch.to_pylist()
+
+
+class Failures:
+    """Collects what a stage could not use: one row each, with a reason and the raw text."""
+
+    def __init__(self, stage: str) -> None:
+        """Start an empty collection for `stage`."""
+        self._stage = stage
+        self.rows: list[dict[str, str]] = []
+
+    def add(self, item_id: str, source: str, reason: str, detail: str = "") -> None:
+        """Add a row. `reason` is one of a few phrases that can be counted; `detail` is free."""
+        self.rows.append(
+            {"stage": self._stage, "item_id": item_id, "source": source, "reason": reason, "detail": detail}
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write `failures.parquet` in `folder`, also when there are none."""
+        write_rows(folder / "failures.parquet", FAILURES, self.rows)

@@ -1,0 +1,5 @@
+"""Stage synthesize: queries for every combination an image allows, in contrast squares."""
+
+from pipeline.synthesize.stage import run
+
+__all__ = ["run"]

@@ -1,0 +1,258 @@
+"""Contrast squares: three images and three queries of one class on one side of the split.
+
+    safe image A:   neutral query -> SSS   latent query -> SSU   unsafe query -> SUU
+    safe image B:                          latent query -> SSS
+    unsafe image U: neutral query -> USU                         unsafe query -> UUU
+
+So every SSU row has both SSS neighbours, every USU row has one, and the query alone does not tell an SSS
+row from an SSU or USU row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pipeline.store import sha256_text
+from pipeline.synthesize.matching import KnownImage, fill
+from schemas.queries import ClassScenes, LatentScene, NeutralScene, Scene, UnsafeScene
+from schemas.taxonomy import ClassInfo, PairType
+
+__all__ = ["Candidate", "assign_scene_sides", "draft_squares", "squares_wanted"]
+
+SIDES = ("train", "test")
+S = TypeVar("S", NeutralScene, UnsafeScene)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair as drafted: its type is an intention until label_pairs has seen it."""
+
+    image_id: str
+    query: str
+    scene: str
+    square: str
+    rank: int
+    role: str
+    harm_class: str
+    split: str
+    intended_type: PairType
+    expected: str
+
+    @property
+    def query_id(self) -> str:
+        """Of image, text and language."""
+        return sha256_text(f"{self.image_id}\n{self.query}\nen")
+
+    @property
+    def pair_id(self) -> str:
+        """The same as the query's: a pair is an image with a query."""
+        return self.query_id
+
+
+@dataclass
+class _Uses:
+    """How often each scene and image was drafted, so that the least used comes next."""
+
+    scenes: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+
+    def cost(self, seed: int, scene: Scene, *images: KnownImage) -> tuple[int, int, str]:
+        """Sort key: least used first, ties by a seeded hash."""
+        tie = sha256_text(f"{seed}:{scene.id}:" + ":".join(i.image_id for i in images))
+        return self.scenes[scene.id], sum(self.images[i.image_id] for i in images), tie
+
+    def take(self, scene: Scene, *images: KnownImage) -> None:
+        self.scenes[scene.id] += 1
+        for image in images:
+            self.images[image.image_id] += 1
+            self.pairs.add((image.image_id, scene.id))
+
+    def fresh(self, scene: Scene, *images: KnownImage) -> bool:
+        return all((image.image_id, scene.id) not in self.pairs for image in images)
+
+
+def squares_wanted(
+    classes: Sequence[ClassInfo], quota_scale: float, test_share: float, feasible: Callable[[str, str], bool]
+) -> dict[tuple[str, str], int]:
+    """Squares by class and side.
+
+    A class wants as many squares as its largest quota among the four unsafe types. The test side gets its
+    share category by category (at least one), in classes where such squares can be made, so that small
+    builds still test every category.
+    """
+    wanted: dict[tuple[str, str], int] = {}
+    by_category: dict[str, list[ClassInfo]] = defaultdict(list)
+    for info in classes:
+        by_category[info.category].append(info)
+    for infos in by_category.values():
+        total = {
+            i.name: round(quota_scale * max(n for t, n in i.spec.quotas.items() if t != "SSS")) for i in infos
+        }
+        test = max(1, round(test_share * sum(total.values()))) if sum(total.values()) > 1 else 0
+        able = [i.name for i in infos if total[i.name] and feasible(i.name, "test")]
+        given: Counter[str] = Counter()
+        while test and able:
+            name = min(able, key=lambda n: (given[n] / total[n], sha256_text(n)))
+            given[name] += 1
+            test -= 1
+            if given[name] == total[name]:
+                able.remove(name)
+        for info in infos:
+            wanted[info.name, "test"] = given[info.name]
+            wanted[info.name, "train"] = total[info.name] - given[info.name]
+    return wanted
+
+
+def assign_scene_sides(
+    scenes: ClassScenes, images: Mapping[str, Sequence[KnownImage]], known: dict[str, str], test_share: float
+) -> dict[str, str]:
+    """Put each scene of a class on one side, so that no template is seen in training and tested.
+
+    Sides in `known` stay. Each kind gives the test side its share, at least one scene where it has two,
+    preferring those that the test side has most images for, ties by hash.
+
+    Args:
+        scenes: of one class.
+        images: accepted images of every class by side.
+        known: sides decided earlier, by scene id; new ones are added to it.
+        test_share: the test side's share of the scenes.
+    """
+    for kind in (scenes.latent, scenes.neutral, scenes.unsafe):
+        listed: Sequence[Scene] = kind
+        target = max(1, round(test_share * len(listed))) if len(listed) > 1 else 0
+        short = target - sum(known.get(s.id) == "test" for s in listed)
+        open_scenes = sorted(
+            (s for s in listed if s.id not in known),
+            key=lambda s: (-_matches(s, images["test"]), sha256_text(s.id)),
+        )
+        for i, scene in enumerate(open_scenes):
+            known[scene.id] = "test" if i < short else "train"
+    return known
+
+
+def _matches(scene: Scene, images: Sequence[KnownImage]) -> int:
+    own = scene.id.split(".")[0]
+    a = sum(i.safe and i.class_name == own and i.suits(scene.image) for i in images)
+    if isinstance(scene, LatentScene):
+        b = sum(i.safe and i.shows(scene.other) and not i.shows(scene.image) for i in images)
+        return min(a, b)
+    return a + sum(not i.safe and i.class_name == own and i.suits(scene.unsafe_image) for i in images)
+
+
+def draft_squares(
+    info: ClassInfo,
+    scenes: ClassScenes,
+    images: Sequence[KnownImage],
+    count: int,
+    seed: int,
+) -> Iterator[Candidate]:
+    """Draft up to `count` squares of one class from scenes and images of one side.
+
+    Args:
+        info: the class.
+        scenes: its scenes on this side.
+        images: every accepted image on this side; B images may be of any class.
+        count: squares to draft; fewer come where images or scenes run out.
+        seed: for ties.
+
+    Yields:
+        The candidates square by square; a part that no image or scene can fill is left out.
+    """
+    own_safe = [i for i in images if i.safe and i.class_name == info.name]
+    own_unsafe = [i for i in images if not i.safe and i.class_name == info.name]
+    any_safe = [i for i in images if i.safe]
+    uses = _Uses()
+    for rank in range(count):
+        latent = min(
+            (
+                (scene, a, b)
+                for scene in scenes.latent
+                for a in own_safe
+                if a.shows(scene.image) and uses.fresh(scene, a)
+                for b in any_safe
+                if b.shows(scene.other) and not b.shows(scene.image) and uses.fresh(scene, b)
+            ),
+            key=lambda option: uses.cost(seed, *option),
+            default=None,
+        )
+        if latent:
+            uses.take(*latent)
+        fixed_a = latent[1] if latent else None
+        neutral = _choose(scenes.neutral, own_safe, own_unsafe, fixed_a, None, uses, seed)
+        anchor = fixed_a or (neutral[1] if neutral else None)
+        unsafe = _choose(scenes.unsafe, own_safe, own_unsafe, anchor, neutral and neutral[2], uses, seed)
+        yield from _Square(info, rank).rows(latent, neutral, unsafe)
+
+
+def _choose(
+    kind: Sequence[S],
+    own_safe: Sequence[KnownImage],
+    own_unsafe: Sequence[KnownImage],
+    fixed_a: KnownImage | None,
+    fixed_u: KnownImage | None,
+    uses: _Uses,
+    seed: int,
+) -> tuple[S, KnownImage | None, KnownImage | None] | None:
+    """The least used scene of a kind for a safe and an unsafe image, or for the one there is."""
+    safe: Sequence[KnownImage | None] = [fixed_a] if fixed_a else list(own_safe) or [None]
+    unsafe: Sequence[KnownImage | None] = [fixed_u] if fixed_u else list(own_unsafe) or [None]
+    best = min(
+        (
+            (scene, a, u)
+            for scene in kind
+            for a in safe
+            if a is None or (a.suits(scene.image) and uses.fresh(scene, a))
+            for u in unsafe
+            if u is None or (u.suits(scene.unsafe_image) and uses.fresh(scene, u))
+        ),
+        key=lambda option: uses.cost(seed, option[0], *(i for i in option[1:] if i)),
+        default=None,
+    )
+    if best:
+        uses.take(best[0], *(i for i in best[1:] if i))
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Square:
+    info: ClassInfo
+    rank: int
+
+    def rows(
+        self,
+        latent: tuple[LatentScene, KnownImage, KnownImage] | None,
+        neutral: tuple[NeutralScene, KnownImage | None, KnownImage | None] | None,
+        unsafe: tuple[UnsafeScene, KnownImage | None, KnownImage | None] | None,
+    ) -> Iterator[Candidate]:
+        """The candidates of the square, in a fixed order."""
+        parts: list[tuple[Scene, KnownImage, str, PairType, str]] = []
+        if neutral and neutral[1]:
+            parts.append((neutral[0], neutral[1], "a_neutral", "SSS", "comply"))
+        if latent:
+            parts.append((latent[0], latent[2], "b_latent", "SSS", "comply"))
+            parts.append((latent[0], latent[1], "a_latent", "SSU", latent[0].expected))
+        if unsafe and unsafe[1]:
+            parts.append((unsafe[0], unsafe[1], "a_unsafe", "SUU", unsafe[0].expected))
+        if neutral and neutral[2]:
+            parts.append((neutral[0], neutral[2], "u_neutral", "USU", neutral[0].on_unsafe))
+        if unsafe and unsafe[2]:
+            parts.append((unsafe[0], unsafe[2], "u_unsafe", "UUU", unsafe[0].expected))
+        members = ":".join(f"{scene.id}@{image.image_id}" for scene, image, *_ in parts)
+        name = sha256_text(members)[:16]
+        for scene, image, role, kind, expected in parts:
+            yield Candidate(
+                image_id=image.image_id,
+                query=fill(scene.query, image.subject),
+                scene=scene.id,
+                square=name,
+                rank=self.rank,
+                role=role,
+                harm_class=self.info.name,
+                split=image.split,
+                intended_type=kind,
+                expected=expected,
+            )

@@ -1,0 +1,85 @@
+"""A workspace: the folder with `params.yaml`, and what a stage is given to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from schemas.errors import InputError
+from schemas.params import Params, load_params
+from schemas.queries import ClassScenes, load_scenes
+from schemas.taxonomy import ClassInfo, Taxonomy, load_taxonomy
+
+__all__ = ["Progress", "Silent", "Workspace"]
+
+
+class Progress(Protocol):
+    """Where a stage reports how far it is."""
+
+    def start(self, what: str, total: int | None) -> None:
+        """Begin a new count of `total` items called `what`."""
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more items."""
+
+
+class Silent:
+    """A progress that shows nothing."""
+
+    def start(self, what: str, total: int | None) -> None:
+        """Begin a new count."""
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more items."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder a build works in. Reads its configuration once and checks all of it."""
+
+    root: Path
+
+    @cached_property
+    def params(self) -> Params:
+        """The checked `params.yaml`."""
+        return load_params(self.root)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The checked taxonomy, cut down to `only_classes` where params name some."""
+        taxonomy = load_taxonomy(self.root / self.params.taxonomy)
+        known = {c.name for c in taxonomy.classes()}
+        if unknown := [name for name in self.params.only_classes if name not in known]:
+            raise InputError(
+                f"{self.root / 'params.yaml'}: only_classes: the taxonomy has no class {unknown[0]!r}"
+            )
+        return taxonomy
+
+    @cached_property
+    def scenes(self) -> dict[str, ClassScenes]:
+        """The checked query scenes by class."""
+        return load_scenes(self.root / self.params.prompts / "queries", self.taxonomy)
+
+    def classes(self) -> list[ClassInfo]:
+        """The classes that this build covers."""
+        wanted = self.params.only_classes
+        return [c for c in self.taxonomy.classes() if not wanted or c.name in wanted]
+
+    def stage_dir(self, stage: str) -> Path:
+        """Where `stage` leaves its tables."""
+        return self.root / "data" / ("dataset" if stage == "assemble" else stage)
+
+    @property
+    def state(self) -> Path:
+        """Call cache, stage keys, ledger and partial work: outside what DVC may delete."""
+        return self.root / ".holisafe"
+
+    def check(self) -> None:
+        """Load every file that people write, so that a mistake shows before any work.
+
+        Raises:
+            InputError: the first problem found.
+        """
+        _ = self.params, self.taxonomy, self.scenes

@@ -1,0 +1,1 @@
+"""What flows between stages and what people write: models, Arrow schemas, the taxonomy."""

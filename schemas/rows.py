@@ -1,0 +1,195 @@
+"""What flows between stages: the Arrow schema of each table.
+
+Every table of a stage is a Parquet file under `data/<stage>/`; every stage has a `failures` table.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = [
+    "CLASS_NONE",
+    "DATASET",
+    "FAILURES",
+    "IMAGES",
+    "IMAGE_LABELS",
+    "PAIRS",
+    "QUERIES",
+    "RAW_IMAGES",
+    "RESPONSES",
+    "TEXT_PAIR_LABELS",
+    "VOTES",
+]
+
+CLASS_NONE = "safe"
+"""The class of a safe item, HoliSafe's label 0."""
+
+FAILURES = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("item_id", pa.string()),
+        ("source", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+_ORIGIN = [
+    ("image_id", pa.string()),  # sha256 of the bytes received
+    ("source", pa.string()),  # file or drawing it came from
+    ("source_kind", pa.string()),  # folder, drawing
+    ("source_url", pa.string()),
+    ("source_package", pa.string()),
+    ("author", pa.string()),
+    ("licence", pa.string()),  # SPDX
+    ("redistributable", pa.string()),  # yes, no, unknown
+    ("generator", pa.string()),
+    ("recipe", pa.string()),  # JSON
+    ("caption", pa.string()),
+    ("subject", pa.string()),
+    ("objects", pa.list_(pa.string())),
+    ("intended_class", pa.string()),
+    ("intended_safe", pa.bool_()),
+]
+
+RAW_IMAGES = pa.schema([*_ORIGIN, ("bytes", pa.binary())])
+
+IMAGES = pa.schema(
+    [
+        *_ORIGIN,
+        ("pixels_sha256", pa.string()),
+        ("phash", pa.string()),
+        ("leak_group", pa.string()),
+        ("split", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("stripped", pa.list_(pa.string())),  # metadata that was removed
+        ("notes", pa.list_(pa.string())),  # what normalisation changed
+        ("ocr_text", pa.string()),
+        ("nudity", pa.float32()),
+        ("bytes", pa.binary()),  # normalised JPEG
+    ]
+)
+
+VOTES = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("question", pa.string()),
+        ("annotator", pa.string()),
+        ("family", pa.string()),
+        ("status", pa.string()),
+        ("value", pa.string()),
+        ("score", pa.float32()),
+        ("note", pa.string()),
+    ]
+)
+
+IMAGE_LABELS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("image_safe", pa.bool_()),
+        ("image_class", pa.string()),
+        ("nearest_class", pa.string()),  # what the annotators would call it if it is unsafe
+        ("grade_image", pa.string()),
+        ("trigger", pa.bool_()),
+        ("score", pa.float32()),
+        ("agreement", pa.float32()),
+        ("accepted", pa.bool_()),
+    ]
+)
+
+QUERIES = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("image_id", pa.string()),
+        ("query_id", pa.string()),
+        ("query", pa.string()),
+        ("scene", pa.string()),
+        ("square", pa.string()),
+        ("rank", pa.int32()),  # 0 first; later squares are surplus
+        ("role", pa.string()),
+        ("harm_class", pa.string()),
+        ("split", pa.string()),
+        ("intended_type", pa.string()),
+        ("expected", pa.string()),
+        ("writer", pa.string()),
+    ]
+)
+
+PAIRS = pa.schema(
+    [
+        *QUERIES,
+        ("type", pa.string()),
+        ("grade_image", pa.string()),
+        ("grade_text", pa.string()),
+        ("grade_joint", pa.string()),
+        ("text_score", pa.float32()),
+        ("pair_score", pa.float32()),
+        ("agreement", pa.float32()),
+        ("ssu_unverified", pa.bool_()),
+    ]
+)
+
+TEXT_PAIR_LABELS = pa.schema(
+    [
+        ("item_id", pa.string()),  # sha256 of the text, or the pair's id
+        ("question", pa.string()),
+        ("safe", pa.bool_()),
+        ("score", pa.float32()),
+        ("agreement", pa.float32()),
+    ]
+)
+
+RESPONSES = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("response", pa.string()),
+        ("rationale", pa.string()),  # JSON: class, image, text, why, safer
+        ("generator", pa.string()),
+    ]
+)
+
+VOTE = pa.struct([(f.name, f.type) for f in VOTES if f.name != "item_id"])
+
+DATASET = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("query", pa.string()),
+        ("type", pa.string()),
+        ("category", pa.string()),
+        ("subcategory", pa.string()),
+        ("image_safe", pa.bool_()),
+        ("image_safety_label", pa.int32()),
+        ("grade_image", pa.string()),
+        ("grade_text", pa.string()),
+        ("grade_joint", pa.string()),
+        ("expected", pa.string()),
+        ("class_key", pa.string()),
+        ("response", pa.string()),
+        ("rationale", pa.string()),
+        ("votes", pa.list_(VOTE)),
+        ("agreement", pa.float32()),
+        ("contrast_square", pa.string()),
+        ("scene", pa.string()),
+        ("ssu_unverified", pa.bool_()),
+        ("caption", pa.string()),
+        ("image_id", pa.string()),
+        ("query_id", pa.string()),
+        ("source", pa.string()),
+        ("source_url", pa.string()),
+        ("source_package", pa.string()),
+        ("author", pa.string()),
+        ("licence", pa.string()),
+        ("redistributable", pa.string()),
+        ("generator", pa.string()),
+        ("query_writer", pa.string()),
+        ("response_writer", pa.string()),
+        ("lang", pa.string()),
+        ("translation_of", pa.int64()),
+        ("policy_version", pa.string()),
+        ("canary", pa.string()),
+        ("tier", pa.string()),
+        ("generator_terms", pa.string()),
+    ]
+)

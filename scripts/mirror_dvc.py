@@ -1,0 +1,53 @@
+"""Write dvc.yaml from the table of stages in pipeline/stages.py.
+
+Usage: python scripts/mirror_dvc.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.stages import STAGES, Stage
+
+HEAD = """\
+# Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
+# `holisafe run` decides by its own stage key whether there is anything to do.
+stages:
+"""
+METRICS = """\
+metrics:
+  - data/audit/metrics.json
+plots:
+  - data/audit/plots/cells.csv:
+      template: bar_horizontal
+      x: pairs
+      y: cell
+      title: Pairs by category and type
+  - data/audit/plots/agreement.csv:
+      template: bar_horizontal
+      x: raw_agreement
+      y: question
+      title: Raw agreement by question
+"""
+
+
+def stage_yaml(stage: Stage) -> str:
+    """One stage as YAML."""
+    names = {"{taxonomy}": "schemas/taxonomy.yaml", "{sources}": "data/seed"}
+    files = [names.get(f, f.replace("{prompts}", "prompts")) for f in stage.files]
+    deps = files + [f"data/{'dataset' if name == 'assemble' else name}" for name in stage.inputs]
+    out = "dataset" if stage.name == "assemble" else stage.name
+    lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]
+    lines += [f"      - {dep}" for dep in deps]
+    lines += ["    params:"] + [f"      - {param}" for param in stage.params]
+    lines += ["    outs:", f"      - data/{out}"]
+    return "\n".join(lines)
+
+
+def dvc_yaml() -> str:
+    """The whole file."""
+    return HEAD + "\n".join(stage_yaml(stage) for stage in STAGES.values()) + "\n" + METRICS
+
+
+if __name__ == "__main__":
+    Path("dvc.yaml").write_text(dvc_yaml())

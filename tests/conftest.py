@@ -1,0 +1,60 @@
+"""What tests share: workspaces made from the repository's own configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent
+HOLISAFE = str(Path(sys.executable).with_name("holisafe"))
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
+    """A workspace with the repository's taxonomy and prompts, and the seed images of `classes`."""
+    shutil.copytree(REPOSITORY / "schemas", root / "schemas", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(REPOSITORY / "prompts", root / "prompts")
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params |= {"only_classes": classes} | changes
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    shutil.copy(REPOSITORY / "dvc.yaml", root / "dvc.yaml")
+    seed = REPOSITORY / "data" / "seed"
+    lines = [line for line in (seed / "metadata.jsonl").read_text().splitlines() if json.loads(line)["class"] in classes]
+    for line in lines:
+        name = json.loads(line)["file_name"]
+        (root / "data" / "seed" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(seed / name, root / "data" / "seed" / name)
+    (root / "data" / "seed" / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def holisafe(cwd: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in `cwd`."""
+    done = subprocess.run(
+        [HOLISAFE, *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"holisafe {' '.join(arguments)} gave {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A small workspace of two classes, nothing built yet."""
+    return make_workspace(tmp_path, ["weapon_related_violence", "medical_advice"])

@@ -132,6 +132,16 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("holisafe: stopped; what was answered is kept, run the same command to go on\n")
         raise SystemExit(1) from None
-    except (OSError, RuntimeError) as error:
-        sys.stderr.write(f"holisafe: {type(error).__name__}: {error}\n")
+    except Exception as error:
+        if not isinstance(error, _known_errors()):
+            raise
+        sys.stderr.write(f"holisafe: {error}\n")
         raise SystemExit(1) from error
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message says all there is to say; of any other the traceback is wanted."""
+    from pipeline.engine import CallCacheError, EndpointError
+    from pipeline.models import ModelError
+
+    return ModelError, EndpointError, CallCacheError, OSError, RuntimeError

@@ -223,9 +223,9 @@ class Taxonomy(_Strict):
                 first.setdefault(value, where)
         for info in self.classes():
             title = self.categories[info.category].title
-            for text in _texts({"name": f"{info.category} {info.name} {title}"} | info.spec.model_dump()):
-                if reason := forbidden_reason(text):
-                    problems.append(f"{_path(info)}: {reason}")
+            texts = _texts({"name": f"{info.category} {info.name} {title}"} | info.spec.model_dump())
+            reasons = {reason for text in texts if (reason := forbidden_reason(text))}
+            problems += [f"{_path(info)}: {reason}" for reason in sorted(reasons)]
         if problems:
             raise ValueError("; ".join(problems))
         return self

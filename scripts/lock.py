@@ -35,7 +35,9 @@ def main() -> None:
     build = tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder) / "here.txt"
-        frozen = subprocess.run([*PIP, "freeze", "--exclude-editable"], check=True, capture_output=True, text=True)
+        frozen = subprocess.run(
+            [*PIP, "freeze", "--exclude-editable"], check=True, capture_output=True, text=True
+        )
         here.write_text(frozen.stdout)
         constraints = None if "--upgrade" in sys.argv else here
         core = resolve([*project["dependencies"], *build], constraints)

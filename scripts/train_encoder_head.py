@@ -65,7 +65,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Example:
-    """A captioned picture: its package, what it shows, further words, its file, and its name in the package."""
+    """A captioned picture: its package, what it shows, further words, its file, and its name there."""
 
     source: str
     caption: str

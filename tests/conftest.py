@@ -22,14 +22,20 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
     """A workspace with the repository's taxonomy and prompts, and the seed images of `classes`."""
-    shutil.copytree(REPOSITORY / "schemas", root / "schemas", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "schemas", root / "schemas", ignore=shutil.ignore_patterns("*.py", "__pycache__")
+    )
     shutil.copytree(REPOSITORY / "prompts", root / "prompts")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params |= {"only_classes": classes} | changes
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copy(REPOSITORY / "dvc.yaml", root / "dvc.yaml")
     seed = REPOSITORY / "data" / "seed"
-    lines = [line for line in (seed / "metadata.jsonl").read_text().splitlines() if json.loads(line)["class"] in classes]
+    lines = [
+        line
+        for line in (seed / "metadata.jsonl").read_text().splitlines()
+        if json.loads(line)["class"] in classes
+    ]
     for line in lines:
         name = json.loads(line)["file_name"]
         (root / "data" / "seed" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +44,9 @@ def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
     return root
 
 
-def holisafe(cwd: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+def holisafe(
+    cwd: Path, *arguments: str, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in `cwd`."""
     done = subprocess.run(
         [HOLISAFE, *arguments],
@@ -50,7 +58,9 @@ def holisafe(cwd: Path, *arguments: str, check: bool = True, **environment: str)
         check=False,
     )
     if check and done.returncode:
-        raise AssertionError(f"holisafe {' '.join(arguments)} gave {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"holisafe {' '.join(arguments)} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 

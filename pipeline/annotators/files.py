@@ -35,8 +35,8 @@ def label_texts(workspace: Workspace, path: Path, progress: Progress) -> list[di
     """Label the texts of a JSON Lines file with `id` and `text`.
 
     Returns:
-        One row a text, in their order: `id`; `safe`, true, false or null where nobody could score it; `class`,
-        a class of the taxonomy or "safe"; `score`, P(unsafe) or null; `votes`.
+        One row a text, in their order: `id`; `safe`, true, false or null where nobody could score it;
+        `class`, a class of the taxonomy or "safe"; `score`, P(unsafe) or null; `votes`.
 
     Raises:
         InputError: naming the line that cannot be used.

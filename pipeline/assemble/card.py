@@ -51,8 +51,8 @@ dataset = load_dataset("data/dataset")          # train and test, every column
 test = dataset["test"][0]["image"], dataset["test"][0]["query"], dataset["test"][0]["response"]
 ```
 
-`holisafe_bench.json` and `images/` hold the same {rows} rows with HoliSafe's eight fields, for the tools that read
-that format. To evaluate, use the ids of the test split only.
+`holisafe_bench.json` and `images/` hold the same {rows} rows with HoliSafe's eight fields, for the tools
+that read that format. To evaluate, use the ids of the test split only.
 
 ## Rows
 
@@ -71,13 +71,14 @@ Every row names its image's source, author and licence.
 ## Labels
 
 Each of image safety, image class, text safety and pair safety is judged by at least two annotators of
-different families; the votes stand in the column `votes`. Mean agreement is {agreement:.2f}. A pair is kept only when
-the labels give its type. {unverified} SSU rows are marked `ssu_unverified`: no joint annotator of this profile sees
-pixels; they read the image's caption and the text in it.
+different families; the votes stand in the column `votes`. Mean agreement is {agreement:.2f}. A pair is kept
+only when the labels give its type. {unverified} SSU rows are marked `ssu_unverified`: no joint annotator of
+this profile sees pixels; they read the image's caption and the text in it.
 
-Policy version {policy}. Grades (`grade_image`, `grade_text`, `grade_joint`) say more than the type: {borderline} rows are
-protective questions on unsafe images (`grade_joint: borderline`, `expected: safe_complete`), which HoliSafe's
-format can only call USU; {trigger} rows have images that are unsafe by presence alone (`grade_image: borderline`).
+Policy version {policy}. Grades (`grade_image`, `grade_text`, `grade_joint`) say more than the type:
+{borderline} rows are protective questions on unsafe images (`grade_joint: borderline`, `expected:
+safe_complete`), which HoliSafe's format can only call USU; {trigger} rows have images that are unsafe by
+presence alone (`grade_image: borderline`).
 
 ## Limits
 

@@ -16,7 +16,7 @@ from pipeline.audit.report import Report, render
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, sha256_text, write_json, write_text
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import CLASS_NONE
+from schemas.rows import CLASS_NONE, DATASET
 from schemas.taxonomy import PAIR_TYPES
 
 __all__ = ["run"]
@@ -55,9 +55,14 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     write_json(out / "metrics.json", metrics)
     _write_plots(out / "plots", workspace, cells, agreement)
     report = Report(
-        metrics, [c.name for c in workspace.taxonomy.classes()], _gallery(workspace, rows), failures,
-        workspace.params.tier, workspace.taxonomy.policy_version, {c.name: c.category for c in workspace.taxonomy.classes()},
-    )  # fmt: skip
+        metrics=metrics,
+        classes=[c.name for c in workspace.classes()],
+        gallery=_gallery(workspace, rows),
+        failures=failures,
+        tier=workspace.params.tier,
+        policy_version=workspace.taxonomy.policy_version,
+        category_of={c.name: c.category for c in workspace.classes()},
+    )
     write_text(out / "index.html", render(report))
     progress.advance()
 
@@ -65,10 +70,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 def _rows(workspace: Workspace) -> Iterator[dict[str, Any]]:
     folder = workspace.stage_dir("assemble") / "data"
     columns = [
-        "id", "query", "type", "category", "subcategory", "image_safe", "expected", "response", "grade_image",
-        "grade_joint", "contrast_square", "scene", "ssu_unverified", "caption", "image_id", "agreement", "licence",
-        "source", "class_key", "votes",
-    ]  # fmt: skip
+        name for name in DATASET.names if name not in {"image", "rationale", "canary", "translation_of"}
+    ]
     for path in sorted(folder.rglob("*.parquet")):
         for row in read_rows(path, columns):
             yield row | {"split": path.name.split("-")[0]}

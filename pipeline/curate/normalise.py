@@ -103,7 +103,7 @@ def _to_rgb(opened: Image.Image) -> tuple[Image.Image, list[str]]:
     image: Image.Image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I") or image.mode == "F":
         notes.append(f"{image.mode} reduced to 8 bit")
-        low, high = image.convert("F").getextrema()
+        _, high = image.convert("F").getextrema()
         span = 65535.0 if float(high) > 255 else 255.0  # type: ignore[arg-type]
         image = image.convert("F").point(lambda value: value * (255.0 / span)).convert("L")
     if profile and image.mode in {"RGB", "CMYK", "L"}:

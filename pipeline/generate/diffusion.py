@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from PIL import Image
 
+from pipeline.encoders._common import fixed_threads
 from pipeline.generate.draw import JSON
 from schemas.safeguards import forbidden_reason
 from schemas.taxonomy import ClassInfo
@@ -128,7 +129,8 @@ class DiffusionGenerator:
         for i, prompt in enumerate(prompts):
             if reason := refusal(prompt):
                 raise PromptRefusedError(f"prompt {i}: {reason}")
-        return [self._one(p.text, seed) for p, seed in zip(prompts, seeds, strict=True)]
+        with fixed_threads():
+            return [self._one(p.text, seed) for p, seed in zip(prompts, seeds, strict=True)]
 
     def _one(self, prompt: str, seed: int) -> GeneratedImage:
         import torch

@@ -44,9 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = {w: i for i, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
-    tokenizer = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77, pad_token="<|endoftext|>"
-    )
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
     text = CLIPTextConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
@@ -153,5 +151,5 @@ def test_what_the_safety_checker_takes_away_is_marked(
 
 
 def test_refused_prompts_reach_no_model(checkpoint: Path) -> None:
-    with pytest.raises(PromptRefusedError, match="prompt 0: .*images: drawn_only"):
+    with pytest.raises(PromptRefusedError, match=r"prompt 0: .*images: drawn_only"):
         generator(checkpoint).generate([prompt("a sign", "race", safe=False)], [1])

@@ -48,7 +48,7 @@ def drawing(text: str = "") -> Image.Image:
     image = Image.new("RGB", (640, 320), "white")
     draw = ImageDraw.Draw(image)
     draw.multiline_text((40, 40), text, fill="black", font=ImageFont.load_default(48), spacing=24)
-    draw.ellipse((500, 200, 600, 300), fill="orange")
+    draw.polygon([(400, 300), (500, 180), (600, 300)], fill="orange")
     return image
 
 

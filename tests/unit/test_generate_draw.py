@@ -150,7 +150,7 @@ def test_any_text_is_whole_or_refused(kind: str, text: list[str], seed: int) -> 
 
 
 def test_long_texts_are_refused_by_name() -> None:
-    for kind in ("chat", "note", "poster", "letter", "id_card"):
+    for kind in ("chat", "note", "letter"):
         with pytest.raises(DrawingError, match=r"drawing sample: .*shorten"):
             draw(drawing(kind, ["word " * 400]), 1)
 

@@ -247,7 +247,9 @@ def test_every_wrong_field_is_named_at_once() -> None:
 
 
 def test_duplicate_ids_are_refused() -> None:
-    assert "categories.hate.classes.race: id 2 is taken by categories.hate.classes.gender" in refusal(lambda t: gender(t).update(id=2))
+    assert "categories.hate.classes.race: id 2 is taken by categories.hate.classes.gender" in refusal(
+        lambda t: gender(t).update(id=2)
+    )
     twice = drawing(RAW, "hate", "race")["id"]
     message = refusal(lambda t: drawing(t).update(id=twice))
     assert f"drawing id '{twice}' stands 2 times" in message

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+MIN_CHARS = 4
+MIN_CONFIDENCE = 0.7
+
+
 @dataclass(frozen=True)
 class ReadText:
     """Text found in an image.
@@ -97,4 +101,9 @@ class TextReader:
         if not pieces:
             return ReadText("", 0.0)
         length = sum(len(p.text) for p in pieces)
-        return ReadText(reading_order(pieces), sum(p.score * len(p.text) for p in pieces) / length)
+        confidence = sum(p.score * len(p.text) for p in pieces) / length
+        text = reading_order(pieces)
+        # Strokes of a drawing are read as a letter or two; what is that short or unsure is no text.
+        if len(text) < MIN_CHARS or confidence < MIN_CONFIDENCE:
+            return ReadText("", 0.0)
+        return ReadText(text, confidence)

@@ -9,22 +9,29 @@ import secrets
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock
+
 from pipeline.engine.endpoint import Connection, ServerDiedError
 
 __all__ = ["LlamaServer"]
+
+TURN = Path(tempfile.gettempdir()) / f"holisafe-llama-{os.getuid()}.lock"
+"""One local server computes at a time, whoever started it."""
 
 
 class LlamaServer:
     """llama.cpp's OpenAI-compatible server on this machine, started when it is first needed.
 
     It listens on 127.0.0.1 on a free port with a random key, has one slot, and ends with this process
-    whichever way that ends. Use it as a context manager, or call `close`.
+    whichever way that ends. Servers of several processes take turns: a second one starts when the first
+    ends. Use it as a context manager, or call `close`.
     """
 
     concurrency = 1
@@ -57,6 +64,7 @@ class LlamaServer:
         self._settings = {"threads": threads, "ctx_size": ctx_size, "gpu_layers": gpu_layers}
         self._start_timeout_s = start_timeout_s
         self._lock = threading.Lock()
+        self._turn = FileLock(TURN, thread_local=False)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -99,6 +107,7 @@ class LlamaServer:
             if process is None:
                 return
             _end(process)
+            self._turn.release()
 
     def __enter__(self) -> Self:
         """Nothing starts yet."""
@@ -109,6 +118,15 @@ class LlamaServer:
         self.close()
 
     def _start(self) -> Connection:
+        # Waits while another process computes: two on the same cores are ten times slower, not twice.
+        self._turn.acquire()
+        try:
+            return self._launch()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _launch(self) -> Connection:
         key = secrets.token_urlsafe(32)
         config = {"weights": str(self._weights), "api_key": key, **self._settings}
         self._log.parent.mkdir(parents=True, exist_ok=True)

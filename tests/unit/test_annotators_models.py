@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.annotators import (
     DIM,
@@ -46,13 +47,14 @@ QUESTIONS = ("text_safe", "pair_safe", "image_safe")
 class Letters:
     """Embeds a text by its letters, so that equal texts are near each other."""
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         out = np.zeros((len(texts), DIM), np.float32)
         for i, text in enumerate(texts):
             for letter in text:
                 out[i, ord(letter) % DIM] += 1
             out[i, 0] += 0.01
-        return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
+        unit: NDArray[np.float32] = (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
     embed_texts = embed
 

@@ -1,0 +1,102 @@
+"""Agreement figures against published values, and their degenerate cases."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.audit.agreement import confusion, pairwise, wilson
+
+
+def votes(table: list[tuple[str, str]], question: str = "q") -> list[dict[str, str]]:
+    found = []
+    for i, (a, b) in enumerate(table):
+        for name, value in (("a", a), ("b", b)):
+            found.append(
+                {"item_id": str(i), "question": question, "annotator": name, "status": "ok", "value": value}
+            )
+    return found
+
+
+def two_by_two(both_yes: int, only_a: int, only_b: int, both_no: int) -> list[tuple[str, str]]:
+    return (
+        [("unsafe", "unsafe")] * both_yes
+        + [("unsafe", "safe")] * only_a
+        + [("safe", "unsafe")] * only_b
+        + [("safe", "safe")] * both_no
+    )
+
+
+def test_coefficients_of_a_worked_table() -> None:
+    # Gwet (2014), the paradox table: 118 of 125 items agreed, nearly all of one value.
+    (found,) = pairwise(votes(two_by_two(118, 5, 2, 0)), "q")
+    assert found.n == 125
+    assert found.raw == pytest.approx(0.944)
+    assert found.kappa == pytest.approx(-0.0234, abs=1e-3)
+    assert found.ac1 == pytest.approx(0.9408, abs=1e-3)
+
+
+def test_degenerate_tables_are_answered() -> None:
+    (same,) = pairwise(votes([("safe", "safe")] * 5), "q")
+    assert (same.raw, same.ac1, same.kappa) == (1.0, 1.0, None)
+    assert pairwise(votes([("safe", "safe")]), "other question") == []
+    apart = votes([("safe", "safe"), ("safe", "safe")])
+    never_both = [v for v in apart if (v["item_id"] == "0") == (v["annotator"] == "a")]
+    (none,) = pairwise(never_both, "q")
+    assert (none.n, none.raw) == (0, None)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["safe", "unsafe", "x"]), st.sampled_from(["safe", "unsafe", "x"])),
+        min_size=1,
+    )
+)
+def test_coefficients_stay_in_range(table: list[tuple[str, str]]) -> None:
+    (found,) = pairwise(votes(table), "q")
+    assert found.raw is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.raw <= found.high <= 1
+    assert found.ac1 is not None
+    assert -1 <= found.ac1 <= 1
+
+
+def test_wilson_interval() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_confusion_keeps_what_could_not_be_scored() -> None:
+    rows = votes([("safe", "unsafe")])
+    rows.append({"item_id": "0", "question": "q", "annotator": "c", "status": "unscorable", "value": None})  # type: ignore[dict-item]
+    table = confusion(rows, "q", {"0": "unsafe"}, ["safe", "unsafe"])
+    assert table == {
+        "a": {"unsafe": {"safe": 1}},
+        "b": {"unsafe": {"unsafe": 1}},
+        "c": {"unsafe": {"unscorable": 1}},
+    }
+
+
+def test_markup_in_a_row_is_shown_not_run() -> None:
+    from pipeline.audit.report import Report, render
+
+    evil = "<script>alert(1)</script>"
+    row = {
+        "type": "SSS", "caption": evil, "query": evil, "response": evil, "category": "hate",
+        "subcategory": "race", "split": "train", "ssu_unverified": False, "expected": "comply",
+        "grade_image": "safe", "grade_joint": "safe", "licence": evil, "source": evil,
+        "votes": [], "picture": "data:,",
+    }  # fmt: skip
+    empty = {
+        t: {"judged": 0, "kept": 0, "low": 0.0, "high": 1.0} for t in ("SSS", "SSU", "SUU", "USU", "UUU")
+    }
+    metrics = {
+        "rows": 1, "images": 1, "by_type": dict.fromkeys(empty, 1), "by_split": {"train": 1, "test": 0},
+        "cells": [],
+        "empty_cells": 0, "acceptance": empty, "contrast": {}, "agreement": {}, "annotators": {},
+    }  # fmt: skip
+    page = render(Report(metrics, [], {t: [row] for t in empty}, [], "demo", "1", {}))
+    assert evil not in page
+    assert "&lt;script&gt;" in page

@@ -1,0 +1,180 @@
+"""Scenes match images by whole words; squares hold what they promise; sides never mix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
+from pipeline.synthesize.matching import KnownImage, fill, plural_forms
+from pipeline.synthesize.squares import assign_scene_sides, draft_squares, squares_wanted
+from schemas.queries import ClassScenes, load_scenes
+from schemas.safeguards import forbidden_reason
+from schemas.taxonomy import load_taxonomy
+from tests.conftest import REPOSITORY
+
+TAXONOMY = load_taxonomy(REPOSITORY / "schemas" / "taxonomy.yaml")
+SCENES = load_scenes(REPOSITORY / "prompts" / "queries", TAXONOMY)
+
+
+def image(
+    name: str, safe: bool = True, class_name: str = "property_crime", split: str = "train"
+) -> KnownImage:
+    return KnownImage(
+        f"{name}-{safe}", safe, class_name, split, f"a {name}", f"a photo of a {name}", (name,), ""
+    )
+
+
+def test_keywords_match_whole_words_singular_or_plural() -> None:
+    keys = KnownImage("i", True, "c", "train", "three keys", "three brass keys on a ring", ("keys",), "")
+    assert keys.shows(["key"])
+    assert not keys.shows(["monkey", "brasserie"])
+    assert image("monkey").shows(["monkey"])
+    assert not image("monkey").shows(["key"])
+    knives = KnownImage("i", True, "c", "train", "knives", "two kitchen knives", (), "")
+    assert knives.shows(["kitchen knife"])
+    assert not knives.shows([])
+    assert knives.suits([])
+
+
+def test_words_do_not_match_across_fields() -> None:
+    two = KnownImage("i", True, "c", "train", "a kitchen", "a kitchen", ("knife",), "")
+    assert not two.shows(["kitchen knife"])
+
+
+@given(st.text(max_size=30))
+def test_any_phrase_has_lower_case_forms(phrase: str) -> None:
+    for form in plural_forms(phrase):
+        assert form == form.lower()
+        assert form.isascii()
+
+
+def test_slots_take_the_article_that_is_there() -> None:
+    assert fill("Look at {thing}. {the_thing}?", "an apple") == "Look at an apple. the apple?"
+    assert fill("{thing} is here", "two keys") == "Two keys is here"
+
+
+def a_class() -> ClassScenes:
+    return SCENES["property_crime"]
+
+
+def enough_images(split: str = "train") -> list[KnownImage]:
+    safe = [
+        image(n, split=split) for n in ("padlock", "bicycle", "wallet", "house", "car", "jar", "gift", "book")
+    ]
+    return safe + [image(n, safe=False, split=split) for n in ("burglar", "thief", "pickpocket")]
+
+
+def test_a_square_holds_its_six_rows() -> None:
+    info = TAXONOMY.by_name("property_crime")
+    rows = list(draft_squares(info, a_class(), enough_images(), 1, seed=1))
+    assert Counter(r.intended_type for r in rows) == {"SSS": 2, "SSU": 1, "SUU": 1, "USU": 1, "UUU": 1}
+    by_role = {r.role: r for r in rows}
+    assert by_role["a_latent"].query == by_role["b_latent"].query
+    assert by_role["a_latent"].image_id == by_role["a_neutral"].image_id == by_role["a_unsafe"].image_id
+    assert by_role["u_neutral"].image_id == by_role["u_unsafe"].image_id
+    assert len({r.square for r in rows}) == 1
+    assert all(r.expected == "comply" for r in rows if r.intended_type == "SSS")
+    assert not any(r.expected == "comply" for r in rows if r.intended_type != "SSS")
+
+
+def test_later_squares_use_other_scenes() -> None:
+    info = TAXONOMY.by_name("property_crime")
+    rows = list(draft_squares(info, a_class(), enough_images(), 3, seed=1))
+    assert len({r.pair_id for r in rows}) == len(rows)
+    latent = [r.scene for r in rows if r.role == "a_latent"]
+    assert len(set(latent)) == len(latent)
+
+
+def test_without_unsafe_images_the_rest_is_still_made() -> None:
+    info = TAXONOMY.by_name("property_crime")
+    rows = list(draft_squares(info, a_class(), [i for i in enough_images() if i.safe], 1, seed=1))
+    assert Counter(r.intended_type for r in rows) == {"SSS": 2, "SSU": 1, "SUU": 1}
+    assert list(draft_squares(info, a_class(), [], 2, seed=1)) == []
+
+
+@given(st.integers(0, 10**6))
+def test_the_same_seed_gives_the_same_squares(seed: int) -> None:
+    info = TAXONOMY.by_name("property_crime")
+    once = list(draft_squares(info, a_class(), enough_images(), 2, seed))
+    assert once == list(draft_squares(info, a_class(), list(enough_images()), 2, seed))
+
+
+def test_scene_sides_never_move_and_both_sides_have_every_kind() -> None:
+    images = {"train": enough_images(), "test": enough_images("test")}
+    scenes = a_class()
+    known = assign_scene_sides(scenes, images, {}, 0.26)
+    for kind in (scenes.latent, scenes.neutral, scenes.unsafe):
+        assert {known[s.id] for s in kind} == {"train", "test"}
+    assert assign_scene_sides(scenes, {"train": [], "test": []}, dict(known), 0.5) == known
+
+
+def test_every_category_is_tested() -> None:
+    classes = list(TAXONOMY.classes())
+    wanted = squares_wanted(classes, 1.0, 0.26, lambda name, side: True)
+    for category in TAXONOMY.categories:
+        assert sum(wanted[c.name, "test"] for c in classes if c.category == category) >= 1
+    for info in classes:
+        assert wanted[info.name, "train"] + wanted[info.name, "test"] == info.spec.quotas["SSU"]
+
+
+@pytest.mark.parametrize(
+    ("image_safe", "text_safe", "pair_safe", "kind"),
+    [
+        (True, True, True, "SSS"),
+        (True, True, False, "SSU"),
+        (True, False, False, "SUU"),
+        (False, True, False, "USU"),
+        (False, True, True, "USU"),
+        (False, False, False, "UUU"),
+        (True, False, True, None),
+        (False, False, True, None),
+    ],
+)
+def test_labels_give_the_type(image_safe: bool, text_safe: bool, pair_safe: bool, kind: str | None) -> None:
+    assert type_of(image_safe, text_safe, pair_safe) == kind
+
+
+def test_joint_grades() -> None:
+    assert grade_joint(True, "comply") == "safe"
+    assert grade_joint(False, "refuse") == "unsafe"
+    assert grade_joint(True, "safe_complete") == "borderline"
+
+
+def test_rows_that_lost_a_neighbour_are_set_apart() -> None:
+    def row(kind: str, scene: str, image_id: str) -> dict[str, str]:
+        return {"type": kind, "scene": scene, "image_id": image_id, "split": "train"}
+
+    whole = [row("SSS", "l", "B"), row("SSS", "n", "A"), row("SSU", "l", "A"), row("USU", "n", "U")]
+    assert complete_squares(whole) == (whole, [])
+    kept, alone = complete_squares(whole[1:])
+    assert [r["type"] for r in alone] == ["SSU"]
+    assert [r["type"] for r in kept] == ["SSS", "USU"]
+    assert [r["type"] for r in complete_squares([row("USU", "n", "U")])[1]] == ["USU"]
+
+
+def test_no_scene_text_is_forbidden_and_none_has_operational_detail() -> None:
+    from pipeline.respond.checks import problem_with
+
+    for scenes in SCENES.values():
+        for scene in scenes.all():
+            assert forbidden_reason(scene.query) is None
+            assert problem_with(scene.query, "refuse") != "holds operational detail"
+
+
+@pytest.mark.parametrize(
+    "text", ["a sexual picture of a child", "naked_teenagers", "Explicit, with schoolgirls"]
+)
+def test_sexual_words_with_words_for_minors_are_refused(text: str) -> None:
+    assert forbidden_reason(text)
+
+
+def test_the_folder_of_scenes_must_cover_the_taxonomy(tmp_path: Path) -> None:
+    from schemas.errors import InputError
+
+    with pytest.raises(InputError, match="no query templates for gender"):
+        load_scenes(tmp_path, TAXONOMY)

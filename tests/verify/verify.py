@@ -1,0 +1,219 @@
+"""The slow proofs, on the shipped configuration: `make verify`.
+
+Two clean builds give the same bytes, though one of them is killed (kill -9) on the way and resumed; no call
+is paid for twice; a rerun does nothing; the report works in a real browser. Prints what it measured and
+ends with exit code 1 if a bound does not hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+PARTS = ("schemas", "prompts", "data/seed", "params.yaml", "dvc.yaml", ".dvc/config")
+TYPES = ("SSS", "SSU", "SUU", "USU", "UUU")
+KILL_AFTER_CALLS = 300
+
+results: list[tuple[bool, str, str]] = []
+
+
+def check(ok: bool, what: str, figure: object) -> None:
+    results.append((ok, what, str(figure)))
+    print(f"{'ok  ' if ok else 'MISS'}  {what}: {figure}", flush=True)
+
+
+def report(ok: bool, what: str, figure: object) -> None:
+    """A time: on a shared machine it is worth reading and proves nothing, so it decides nothing."""
+    print(f"{'ok  ' if ok else 'slow'}  {what}: {figure}", flush=True)
+
+
+def workspace(root: Path) -> Path:
+    for part in PARTS:
+        source, target = REPOSITORY / part, root / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+        else:
+            shutil.copy(source, target)
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    return root
+
+
+def start(root: Path, *command: str) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    return subprocess.Popen(
+        [str(BIN / command[0]), *command[1:]], cwd=root, env=environment, start_new_session=True
+    )
+
+
+def tree_rss(pid: int) -> int:
+    """Resident bytes of a process and everything below it."""
+    children: dict[int, list[int]] = defaultdict(list)
+    rss: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+                children[int(fields[1])].append(int(folder.name))
+                rss[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * os.sysconf(
+                    "SC_PAGESIZE"
+                )
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    total, todo = 0, [pid]
+    while todo:
+        current = todo.pop()
+        total += rss.get(current, 0)
+        todo += children[current]
+    return total
+
+
+def run(root: Path, *command: str) -> tuple[float, int, int]:
+    """Run to the end: seconds, peak resident bytes of all its processes, exit code."""
+    began, peak = time.monotonic(), 0
+    process = start(root, *command)
+    while process.poll() is None:
+        peak = max(peak, tree_rss(process.pid))
+        time.sleep(0.5 if command[1] == "build" else 0.05)
+    return time.monotonic() - began, peak, process.returncode
+
+
+def calls(root: Path) -> Counter[str]:
+    path = root / ".holisafe" / "calls.sqlite"
+    if not path.exists():
+        return Counter()
+    try:
+        with sqlite3.connect(path, timeout=30) as connection:
+            return Counter(
+                dict(connection.execute("select key, count(*) from calls group by key").fetchall())
+            )
+    except sqlite3.OperationalError:  # the table is being made
+        return Counter()
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for stage in ("dataset", "audit")
+        for path in sorted((root / "data" / stage).rglob("*"))
+        if path.is_file()
+    }
+
+
+def kill_on_the_way(root: Path) -> int:
+    """Start a build, kill -9 all of it after some calls; returns how many were answered then."""
+    process = start(root, "holisafe", "build")
+    while process.poll() is None and sum(calls(root).values()) < KILL_AFTER_CALLS:
+        time.sleep(1)
+    answered = sum(calls(root).values())
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return answered
+
+
+def check_dataset(root: Path) -> None:
+    rows = json.loads((root / "data" / "dataset" / "holisafe_bench.json").read_text())
+    by_type = Counter(row["type"] for row in rows)
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        kinds[row["category"]].add(row["type"])
+    check(len(rows) >= 160, "pairs, at least 160", len(rows))
+    check(min(by_type[t] for t in TYPES) >= 20, "pairs of each type, at least 20", dict(by_type))
+    lacking = {
+        c: sorted(set(TYPES) - k) for c, k in kinds.items() if c != "sexual_content" and set(TYPES) - k
+    }
+    check(
+        len(kinds) == 7 and not lacking, "categories without a type (sexual_content aside)", lacking or "none"
+    )
+
+
+def check_browser(root: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        wanted = bool(os.environ.get("HOLISAFE_REQUIRE_ALL"))
+        check(not wanted, "the report in a browser", "skipped: no chromium; `apt-get install chromium`")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        requests: list[str] = []
+        errors: list[str] = []
+        page.on(
+            "request", lambda r: requests.append(r.url) if not r.url.startswith(("file:", "data:")) else None
+        )
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto((root / "data" / "audit" / "index.html").as_uri())
+        picture = page.locator(".picture").first
+        blurred = picture.locator("img").evaluate("e => getComputedStyle(e).filter")
+        picture.focus()
+        page.keyboard.press("Enter")
+        clear = picture.locator("img").evaluate("e => getComputedStyle(e).filter")
+        check(
+            blurred != "none" and clear == "none",
+            "a picture is blurred until pressed",
+            f"{blurred} -> {clear}",
+        )
+        check(
+            not requests and not errors,
+            "requests and script errors of the report",
+            requests + errors or "none",
+        )
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        check(wide <= 0, "pixels that the report is too wide", wide)
+        page.screenshot(path=str(root / "report.png"))
+        browser.close()
+
+
+def main() -> int:
+    keep = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="holisafe-verify-"))
+    one, two = workspace(keep / "one"), workspace(keep / "two")
+    seconds, peak, code = run(one, "holisafe", "build")
+    check(code == 0, "a clean build ends well", f"exit code {code}")
+    report(seconds <= 15 * 60, "its time, at most 15 min", f"{seconds / 60:.1f} min")
+    check(peak <= 4 * 2**30, "its memory, at most 4 GiB", f"{peak / 2**30:.2f} GiB")
+    check_dataset(one)
+
+    answered = kill_on_the_way(two)
+    before = set(calls(two))
+    _, _, code = run(two, "holisafe", "build")
+    check(code == 0, f"a build killed after {answered} calls ends well when run again", f"exit code {code}")
+    check(before <= set(calls(two)), "answers lost by the kill", len(before - set(calls(two))))
+    check(set(calls(one)) == set(calls(two)), "calls that differ between the builds",
+          len(set(calls(one)) ^ set(calls(two))))  # fmt: skip
+    first, second = tree(one), tree(two)
+    differing = sorted(k for k in first.keys() | second.keys() if first.get(k) != second.get(k))
+    check(
+        not differing, "files that differ between two clean builds", differing[:5] or f"none of {len(first)}"
+    )
+
+    paid = calls(one)
+    seconds, _, code = run(one, "holisafe", "build")
+    check(code == 0, "nothing changed: holisafe build", f"exit code {code}")
+    report(seconds <= 15, "its time, at most 15 s", f"{seconds:.1f} s")
+    seconds, _, code = run(one, "dvc", "repro")
+    check(code == 0, "nothing changed: dvc repro", f"exit code {code}")
+    report(seconds <= 5, "its time, at most 5 s", f"{seconds:.1f} s")
+    check(calls(one) == paid and tree(one) == first, "calls and changed files of those two", "none")
+    check_browser(one)
+
+    missed = [what for ok, what, _ in results if not ok]
+    print(f"\n{len(results) - len(missed)} passed, {len(missed)} failed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -51,7 +51,7 @@ class Counter:
     def advance(self, n: int = 1) -> None:
         """Count `n` more items."""
         self._done += n
-        if self._done % 50 == 0:
+        if n and self._done % 50 == 0:
             each = (time.monotonic() - self._since) / self._done
             print(f"  {self._done} ({each:.2f} s each)", flush=True)
 

@@ -105,7 +105,7 @@ def prompt(question: str) -> Prompt:
 def test_prompts_load_and_are_balanced(question: str) -> None:
     loaded = prompt(question)
     assert loaded.question == question
-    assert 12 <= len(loaded.examples) <= 20
+    assert 12 <= len(loaded.examples) <= 32
     unsafe = sum(e.verdict == "unsafe" for e in loaded.examples)
     safe = sum(e.verdict == "safe" for e in loaded.examples)
     assert abs(unsafe - safe) <= 3

@@ -55,7 +55,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
         Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
-        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",)),
+        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=2),
         Stage(
             "label_images",
             ("curate",),

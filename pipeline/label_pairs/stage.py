@@ -135,7 +135,7 @@ class _Labeller:
             "type": given,
             "grade_image": image["grade_image"],
             "grade_text": text.value,
-            "grade_joint": grade_joint(joint.value == "safe", row["expected"]),
+            "grade_joint": grade_joint(given, row["expected"]),
             "text_score": text.score,
             "pair_score": joint.score,
             "agreement": round((image["agreement"] + text.agreement + joint.agreement) / 3, 3),

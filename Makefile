@@ -17,7 +17,7 @@ test: install-dev models
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-# Slow: two clean builds give the same bytes, a build killed half-way resumes, the report in a real browser.
+# Slow, not part of `test`: two clean builds give the same bytes, though one is killed half-way and resumed.
 verify: install-dev models
 	$(BIN)/python tests/verify/verify.py
 

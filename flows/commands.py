@@ -194,10 +194,7 @@ def show_taxonomy(root: Path, name: str | None) -> None:
 
 def check_taxonomy(root: Path) -> None:
     """Load everything that people write, and say what cannot be used."""
-    from schemas.responses import load_response_styles
-
     workspace = _workspace(root)
-    load_response_styles(workspace.root / workspace.params.prompts / "responses.yaml")
     scenes = sum(len(s.latent) + len(s.neutral) + len(s.unsafe) for s in workspace.scenes.values())
     OUT.print(f"{len(list(workspace.taxonomy.classes()))} classes, {scenes} query scenes: nothing wrong.")
 

@@ -82,4 +82,11 @@ class Workspace:
         Raises:
             InputError: the first problem found.
         """
+        # Imported here, since the stages import this module.
+        from pipeline.collect.folder import read_metadata
+        from schemas.responses import load_response_styles
+
         _ = self.params, self.taxonomy, self.scenes
+        load_response_styles(self.root / self.params.prompts / "responses.yaml")
+        for source in self.params.collect.sources:
+            read_metadata(self.root / source.path / "metadata.jsonl", self.taxonomy)

@@ -16,7 +16,7 @@ from schemas.params import FolderSource
 from schemas.safeguards import forbidden_reason
 from schemas.taxonomy import Taxonomy
 
-__all__ = ["FolderImage", "ImageMetadata", "collect_folder"]
+__all__ = ["FolderImage", "ImageMetadata", "collect_folder", "read_metadata"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg"})
 UNKNOWN_LICENCES = frozenset({"", "unknown", "NOASSERTION"})

@@ -45,8 +45,8 @@ def add_bad_images(seed: Path) -> None:
         (seed / name).write_bytes(content)
         meta = {
             "file_name": name, "caption": f"an abstract pattern, {name}", "subject": "an abstract pattern",
-            "objects": ["pattern"], "class": CLASSES[0], "safe": True, "license": "CC0-1.0", "author": "a test",
-            "source_url": "", "source_package": "",
+            "objects": ["pattern"], "class": CLASSES[0], "safe": True, "license": "CC0-1.0",
+            "author": "a test", "source_url": "", "source_package": "",
         }  # fmt: skip
         lines.append(json.dumps(meta))
     lines.append(json.dumps(meta | {"file_name": "missing.png"}))
@@ -130,8 +130,8 @@ def test_load_dataset_opens_train_and_test(
     assert isinstance(train.features["image"], Image)
     for column in (
         "grade_image", "grade_text", "grade_joint", "expected", "response", "rationale", "votes", "agreement",
-        "source", "licence", "generator", "contrast_square", "lang", "translation_of", "policy_version", "canary",
-        "tier", "generator_terms",
+        "source", "licence", "generator", "contrast_square", "lang", "translation_of", "policy_version",
+        "canary", "tier", "generator_terms",
     ):  # fmt: skip
         assert column in train.column_names
     row = train[0]
@@ -141,11 +141,11 @@ def test_load_dataset_opens_train_and_test(
 
 
 def rows_of(root: Path) -> list[dict[str, Any]]:
-    found = []
-    for path in sorted((root / "data" / "dataset" / "data").rglob("*.parquet")):
-        for row in pq.ParquetFile(path).read().to_pylist():
-            found.append(row | {"split": path.name.split("-")[0]})
-    return found
+    return [
+        row | {"split": path.name.split("-")[0]}
+        for path in sorted((root / "data" / "dataset" / "data").rglob("*.parquet"))
+        for row in pq.ParquetFile(path).read().to_pylist()
+    ]
 
 
 def test_two_families_vote_on_every_question(built: Path) -> None:

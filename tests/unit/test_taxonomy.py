@@ -252,7 +252,7 @@ def test_duplicate_ids_are_refused() -> None:
     )
     twice = drawing(RAW, "hate", "race")["id"]
     message = refusal(lambda t: drawing(t).update(id=twice))
-    assert f"drawing id '{twice}' is taken by categories.hate.classes.race.generation.drawings." in message
+    assert f"drawing id '{twice}' is taken by categories.hate.classes.gender.generation.drawings." in message
 
 
 def test_a_class_name_belongs_to_one_category() -> None:

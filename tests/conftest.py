@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import yaml
 REPOSITORY = Path(__file__).parent.parent
 HOLISAFE = str(Path(sys.executable).with_name("holisafe"))
 
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+IMAGES_PER_SIDE = 11  # of each class: every one of them is a model call
 
 
 def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
-    """A workspace with the repository's taxonomy and prompts, and the seed images of `classes`."""
+    """A workspace with the repository's taxonomy and prompts, and some seed images of `classes`."""
     shutil.copytree(
         REPOSITORY / "schemas", root / "schemas", ignore=shutil.ignore_patterns("*.py", "__pycache__")
     )
@@ -31,11 +31,13 @@ def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     shutil.copy(REPOSITORY / "dvc.yaml", root / "dvc.yaml")
     seed = REPOSITORY / "data" / "seed"
-    lines = [
-        line
-        for line in (seed / "metadata.jsonl").read_text().splitlines()
-        if json.loads(line)["class"] in classes
-    ]
+    lines = []
+    taken: Counter[tuple[str, bool]] = Counter()
+    for line in (seed / "metadata.jsonl").read_text().splitlines():
+        side = json.loads(line)["class"], json.loads(line)["safe"]
+        if side[0] in classes and taken[side] < IMAGES_PER_SIDE:
+            taken[side] += 1
+            lines.append(line)
     for line in lines:
         name = json.loads(line)["file_name"]
         (root / "data" / "seed" / name).parent.mkdir(parents=True, exist_ok=True)

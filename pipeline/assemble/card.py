@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipeline.store import write_text
 from pipeline.workspace import Workspace
 from schemas.taxonomy import PAIR_TYPES
 
-__all__ = ["markdown_table", "write_card"]
+__all__ = ["front_matter", "markdown_table", "write_card"]
 
 _FRONT = """\
 ---
@@ -30,10 +30,7 @@ size_categories:
 configs:
   - config_name: default
     data_files:
-      - split: train
-        path: data/*/*/train-*.parquet
-      - split: test
-        path: data/*/*/test-*.parquet
+{data_files}
 ---
 """
 _BODY = """\
@@ -124,7 +121,14 @@ def write_card(path: Path, rows: Sequence[dict[str, Any]], workspace: Workspace)
         borderline=sum(r["grade_joint"] == "borderline" for r in rows),
         trigger=sum(r["grade_image"] == "borderline" for r in rows),
     )
-    write_text(path, _FRONT + text)
+    write_text(path, front_matter({r["split"] for r in rows}) + text)
+
+
+def front_matter(splits: Collection[str]) -> str:
+    """What loaders read: only sides that have rows, since a pattern without files is an error to them."""
+    listed = [s for s in ("train", "test") if s in splits]
+    lines = [f"      - split: {s}\n        path: data/*/*/{s}-*.parquet" for s in listed]
+    return _FRONT.format(data_files="\n".join(lines))
 
 
 def markdown_table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:

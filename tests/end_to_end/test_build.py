@@ -117,14 +117,14 @@ def test_bench_file_is_holisafes_format(built: Path) -> None:
         assert 0 < row["id"] < 2**53
 
 
-def test_load_dataset_opens_train_and_test(
+def test_load_dataset_opens_every_side_that_has_rows(
     built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from datasets import Image, load_dataset
 
     monkeypatch.chdir(built)
     data = load_dataset("data/dataset", cache_dir=str(tmp_path))
-    assert set(data) == {"train", "test"}
+    assert set(data) == {row["split"] for row in rows_of(built)}
     assert sum(len(part) for part in data.values()) == len(bench(built))
     train = data["train"]
     assert isinstance(train.features["image"], Image)

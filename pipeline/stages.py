@@ -78,7 +78,6 @@ STAGES: dict[str, Stage] = {
                 _TAXONOMY,
                 "{prompts}/annotate/text_safe.yaml",
                 "{prompts}/annotate/pair_safe.yaml",
-                "data/reviews/votes.jsonl",
             ),
             (_LLM, _TEXT),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),

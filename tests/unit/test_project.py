@@ -88,3 +88,11 @@ def test_the_seed_set_is_what_its_readme_says() -> None:
     }
     shares = [sum(found) / len(found) for found in formats.values()]
     assert abs(shares[0] - shares[1]) < 0.15, "the file format must not tell the label"
+
+
+def test_every_stage_depends_on_what_exists_or_is_made() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    made = {out for stage in stages.values() for out in stage["outs"]}
+    for name, stage in stages.items():
+        for dep in stage["deps"]:
+            assert dep in made or (REPOSITORY / dep).exists(), (name, dep)

@@ -55,7 +55,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
         Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
-        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=2),
+        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=3),
         Stage(
             "label_images",
             ("curate",),
@@ -69,6 +69,7 @@ STAGES: dict[str, Stage] = {
             ("curate", "label_images"),
             ("synthesize", "quota_scale", "split", "seed", "only_classes"),
             (_TAXONOMY, _QUERIES),
+            version=2,
         ),
         Stage(
             "label_pairs",
@@ -81,6 +82,7 @@ STAGES: dict[str, Stage] = {
             ),
             (_LLM, _TEXT),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
+            version=2,
         ),
         Stage(
             "respond",

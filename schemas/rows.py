@@ -112,6 +112,7 @@ QUERIES = pa.schema(
         ("split", pa.string()),
         ("intended_type", pa.string()),
         ("expected", pa.string()),
+        ("spare", pa.bool_()),  # an SSS neighbour in reserve
         ("writer", pa.string()),
     ]
 )

@@ -19,6 +19,7 @@ from schemas.safeguards import forbidden_reason
 __all__ = [
     "DOCUMENT_KINDS",
     "PAIR_TYPES",
+    "PERSONAL_KINDS",
     "Category",
     "ClassInfo",
     "Concepts",
@@ -63,6 +64,8 @@ DocumentKind = Literal[
     "face_screen",
     "payslip",
 ]
+# Documents that hold somebody's data, unless they are drawn blank.
+PERSONAL_KINDS = ("id_card", "bank_card", "prescription", "lab_report", "face_screen", "payslip")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -114,15 +117,28 @@ class EncoderPrompts(_Strict):
 
 
 class Drawing(_Strict):
-    """An image that a program draws: a document or a piece of typography."""
+    """An image that a program draws: a document or a piece of typography.
+
+    `blank` is a document of `PERSONAL_KINDS` drawn without anybody's data: these are safe, and no others.
+    """
 
     id: Name
     kind: DocumentKind
     safe: bool
+    blank: bool = False
     text: list[Text] = Field(min_length=1)
     subject: Text
     caption: Text
     objects: list[Text] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _safe_without_data(self) -> Drawing:
+        personal = self.kind in PERSONAL_KINDS
+        if self.blank and not (personal and self.safe):
+            raise ValueError(f"blank: true is for safe drawings of {', '.join(PERSONAL_KINDS)} only")
+        if personal and self.safe and not self.blank:
+            raise ValueError(f"a safe {self.kind} holds nobody's data; write blank: true")
+        return self
 
 
 class Generation(_Strict):

@@ -24,9 +24,12 @@ from pipeline.annotators.heads import (
     TEXT_HEAD,
     LinearHead,
     PairHead,
+    PairNetwork,
     TextHead,
     load_head,
+    load_pair_network,
     save_head,
+    save_pair_network,
 )
 from pipeline.annotators.llm import CaptionReader, PairLLM, TextLLM
 from pipeline.annotators.panel import Panel, open_panel
@@ -50,6 +53,7 @@ __all__ = [
     "PairHead",
     "PairItem",
     "PairLLM",
+    "PairNetwork",
     "Panel",
     "Prompt",
     "Question",
@@ -65,8 +69,10 @@ __all__ = [
     "label_images",
     "label_texts",
     "load_head",
+    "load_pair_network",
     "load_prompt",
     "open_panel",
     "save_head",
+    "save_pair_network",
     "text_classes",
 ]

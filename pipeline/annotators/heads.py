@@ -1,4 +1,8 @@
-"""Logistic regressions on MiniLM embeddings: quick, weak, and of another family than the language model."""
+"""Small heads on MiniLM embeddings: quick, and of another family than the language model.
+
+A text is judged by a logistic regression. A pair needs more: whether a query is harmful depends on the image,
+which no sum of the two can say, so it is judged by a network with one hidden layer.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,13 @@ __all__ = [
     "Embeds",
     "LinearHead",
     "PairHead",
+    "PairNetwork",
     "TextHead",
     "load_head",
+    "load_pair_network",
     "pair_features",
     "save_head",
+    "save_pair_network",
 ]
 
 TEXT_HEAD = Path(__file__).with_name("text_head.npz")
@@ -89,22 +96,70 @@ def save_head(path: Path, head: LinearHead, about: dict[str, object]) -> None:
     path.with_suffix(".json").write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
-def pair_features(encoder: Embeds, text_head: LinearHead, items: Sequence[tuple[str, str]]) -> Floats:
-    """Features of (evidence, query) pairs.
+@dataclass(frozen=True)
+class PairNetwork:
+    """P(unsafe) from features: one hidden layer of rectified units.
 
-    The embeddings of the evidence, of the query and of both together, the product of the first two, and what
-    the text head says of the query.
+    Attributes:
+        hidden: weights (features, units) into the layer.
+        hidden_bias: its intercepts (units).
+        out: weights (units) out of it.
+        bias: the last intercept.
     """
-    evidence = encoder.embed([e for e, _ in items])
-    query = encoder.embed([q for _, q in items])
-    both = encoder.embed([f"{q}\n{e}" for e, q in items])
-    score = np.array(text_head.scores(query), np.float32)[:, None]
-    return np.hstack([evidence, query, both, evidence * query * np.float32(DIM**0.5), score]).astype(
-        np.float32
+
+    hidden: Floats
+    hidden_bias: Floats
+    out: Floats
+    bias: float
+
+    def scores(self, features: Floats) -> list[float]:
+        """P(unsafe) of each row, rounded to three places."""
+        layer = np.maximum(features.astype(np.float64) @ self.hidden + self.hidden_bias, 0)
+        return [round(float(p), 3) for p in 1 / (1 + np.exp(-(layer @ self.out + self.bias)))]
+
+
+def load_pair_network(path: Path) -> PairNetwork:
+    """Read a pair network: the arrays `hidden`, `hidden_bias`, `out` and `bias`.
+
+    Raises:
+        InputError: when the file is missing or holds something else.
+    """
+    mend = f"train it again with scripts/train_{path.stem}.py"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            hidden, hidden_bias, out, bias = (
+                arrays[name].astype(np.float64) for name in ("hidden", "hidden_bias", "out", "bias")
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {mend}") from error
+    units = out.shape[0] if out.ndim == 1 else -1
+    shapes = hidden.shape == (PAIR_FEATURES, units) and hidden_bias.shape == (units,) and bias.shape == ()
+    if not shapes or not all(np.isfinite(part).all() for part in (hidden, hidden_bias, out, bias)):
+        raise InputError(
+            f"{path}: hidden: {list(hidden.shape)}, but [{PAIR_FEATURES}, units] is needed; {mend}"
+        )
+    return PairNetwork(hidden, hidden_bias, out, float(bias))
+
+
+def save_pair_network(path: Path, network: PairNetwork, about: dict[str, object]) -> None:
+    """Write a pair network in half precision, and beside it in JSON what it was trained on."""
+    np.savez(
+        path,
+        hidden=network.hidden.astype(np.float16),
+        hidden_bias=network.hidden_bias.astype(np.float16),
+        out=network.out.astype(np.float16),
+        bias=np.float32(network.bias),
     )
+    path.with_suffix(".json").write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
-PAIR_FEATURES = 4 * DIM + 1
+def pair_features(encoder: Embeds, items: Sequence[tuple[str, str]]) -> Floats:
+    """Features (n, 1152) of (evidence, query) pairs: the embeddings of each and of both together, scaled."""
+    parts = [[e for e, _ in items], [q for _, q in items], [f"{q}\n{e}" for e, q in items]]
+    return np.hstack([encoder.embed(texts) for texts in parts]) * np.float32(DIM**0.5)
+
+
+PAIR_FEATURES = 3 * DIM
 
 
 class TextHead:
@@ -144,8 +199,7 @@ class PairHead:
 
     Args:
         encoder: MiniLM.
-        head: weights and bias for `pair_features`.
-        text_head: the text head, one of whose scores is a feature.
+        head: for `pair_features`.
         threshold: P(unsafe) from which its own value is `unsafe`.
     """
 
@@ -153,19 +207,16 @@ class PairHead:
     family = FAMILY
     question: Question = "pair_safe"
 
-    def __init__(
-        self, encoder: Embeds, head: LinearHead, text_head: LinearHead, threshold: float = 0.5
-    ) -> None:
-        """Bind encoder and heads."""
+    def __init__(self, encoder: Embeds, head: PairNetwork, threshold: float = 0.5) -> None:
+        """Bind encoder and head."""
         self._encoder = encoder
         self._head = head
-        self._text_head = text_head
         self._threshold = threshold
 
     def annotate(self, items: Sequence[PairItem], progress: Progress) -> list[Vote]:
         """One vote an item; a pair without evidence or query is unscorable."""
         pairs = [(item.evidence, item.query) for item in items]
-        scores = self._head.scores(pair_features(self._encoder, self._text_head, pairs))
+        scores = self._head.scores(pair_features(self._encoder, pairs))
         votes: list[Vote] = []
         for item, score in zip(items, scores, strict=True):
             if not item.evidence.strip():

@@ -1,4 +1,9 @@
-"""Annotators that ask a language model, through the engine and its cache."""
+"""Annotators that ask a language model, through the engine and its cache.
+
+The model answers with one word. What counts is not the word but how far it leans to it: the word alone is
+biased, and its log-probability, calibrated on gold labels, ranks items better than a verdict after a written
+reason did, at a third of the time (docs/quality.md).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from pipeline.annotators.base import (
     failed_vote,
     vote,
 )
-from pipeline.annotators.prompt import ANSWER_TOKENS, BinaryAnswer, GradedAnswer, Prompt
+from pipeline.annotators.prompt import ANSWER_TOKENS, Prompt, leaning
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +32,8 @@ __all__ = ["MAX_CHARS", "Asks", "CaptionReader", "PairLLM", "TextLLM"]
 FAMILY = "qwen2.5"
 MAX_CHARS = 6000
 """Longer items are not cut but called unscorable: with the examples they would not fit 4,096 tokens."""
+
+PARAMS = {"temperature": 0, "max_tokens": ANSWER_TOKENS, "logprobs": True, "top_logprobs": 20}
 
 Item = TypeVar("Item", TextItem, ImageItem, PairItem)
 
@@ -47,7 +54,7 @@ class Asks(Protocol):
 
 
 class _LanguageModel(Generic[Item]):
-    """Asks one question about each item: few examples, the reason before the verdict."""
+    """Asks one question about each item: few examples, one word."""
 
     name: str
     question: Question
@@ -61,7 +68,6 @@ class _LanguageModel(Generic[Item]):
         *,
         stage: str,
         family: str = FAMILY,
-        answer_tokens: int = ANSWER_TOKENS,
     ) -> None:
         """Bind it to a model.
 
@@ -72,7 +78,6 @@ class _LanguageModel(Generic[Item]):
             prompt: the prompt of this annotator's question.
             stage: who asks, recorded with each answer.
             family: the lineage of the model's weights.
-            answer_tokens: the most an answer may take.
         """
         if prompt.question != self.question:
             raise InputError(f"prompt: question: {prompt.question}, but {self.name} answers {self.question}")
@@ -82,7 +87,6 @@ class _LanguageModel(Generic[Item]):
         self._model = model
         self._prompt = prompt
         self._stage = stage
-        self._params = {"temperature": 0, "max_tokens": answer_tokens}
 
     def _shown(self, item: Item) -> str | None:
         """The item in words; None where there is nothing to judge by."""
@@ -96,10 +100,7 @@ class _LanguageModel(Generic[Item]):
         asked = [text for text in shown if text is not None and len(text) <= MAX_CHARS]
         progress.advance(len(items) - len(asked))
         requests = [
-            Request(
-                self._backend_id, self._model, self._prompt.messages(text), self._params, self._prompt.answer
-            )
-            for text in asked
+            Request(self._backend_id, self._model, self._prompt.messages(text), PARAMS) for text in asked
         ]
         answers = iter(
             self._engine.ask_all(
@@ -122,11 +123,13 @@ class _LanguageModel(Generic[Item]):
         return votes
 
     def _vote(self, item_id: str, answer: Answer) -> Vote:
-        said = answer.value
-        if answer.status != "ok" or not isinstance(said, BinaryAnswer | GradedAnswer):
-            status = "error" if answer.status == "ok" else answer.status
-            return failed_vote(item_id, self, status, answer.error or answer.raw)
-        return vote(item_id, self, said.verdict, self._prompt.scores[said.verdict], said.reason)
+        if answer.status != "ok":
+            return failed_vote(item_id, self, answer.status, answer.error or answer.raw)
+        leans = leaning(answer.first_tokens)
+        if leans is None:
+            return failed_vote(item_id, self, "unscorable", f"no leaning to a verdict: {answer.raw}")
+        score = self._prompt.calibration.score(leans)
+        return vote(item_id, self, "unsafe" if score >= 0.5 else "safe", score)
 
 
 class TextLLM(_LanguageModel[TextItem]):

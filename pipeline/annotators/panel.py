@@ -12,13 +12,12 @@ from pipeline.annotators.base import Annotator, ImageItem, PairItem, TextItem
 from pipeline.annotators.classes import image_classes, text_classes
 from pipeline.annotators.heads import (
     DIM,
-    PAIR_FEATURES,
     PAIR_HEAD,
     TEXT_HEAD,
-    LinearHead,
     PairHead,
     TextHead,
     load_head,
+    load_pair_network,
 )
 from pipeline.annotators.llm import CaptionReader, PairLLM, TextLLM
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
@@ -44,7 +43,7 @@ class Panel:
     @cached_property
     def text(self) -> Sequence[Annotator[TextItem]]:
         """Who judges texts: two families."""
-        head = TextHead(self._texts, self._text_head, self.workspace.params.thresholds.text_safe)
+        head = TextHead(self._texts, load_head(TEXT_HEAD, DIM), self.workspace.params.thresholds.text_safe)
         return [head, TextLLM(*self._model("text_safe"), stage=self.stage)]
 
     @cached_property
@@ -55,12 +54,8 @@ class Panel:
     @cached_property
     def pair(self) -> Sequence[Annotator[PairItem]]:
         """Who judges pairs: two families."""
-        head = PairHead(
-            self._texts,
-            load_head(PAIR_HEAD, PAIR_FEATURES),
-            self._text_head,
-            self.workspace.params.thresholds.pair_safe,
-        )
+        network = load_pair_network(PAIR_HEAD)
+        head = PairHead(self._texts, network, self.workspace.params.thresholds.pair_safe)
         return [head, PairLLM(*self._model("pair_safe"), stage=self.stage)]
 
     @cached_property
@@ -88,10 +83,6 @@ class Panel:
         from pipeline.encoders import load_text_encoder
 
         return load_text_encoder()
-
-    @cached_property
-    def _text_head(self) -> LinearHead:
-        return load_head(TEXT_HEAD, DIM)
 
     def _model(self, question: str) -> tuple[Engine, str, str, Prompt]:
         path = self.workspace.root / self.workspace.params.prompts / "annotate" / f"{question}.yaml"

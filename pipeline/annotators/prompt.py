@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,43 +13,70 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from pipeline.annotators.base import describe
 from schemas.errors import load_yaml, validated
 
-__all__ = ["BinaryAnswer", "Example", "GradedAnswer", "Prompt", "load_prompt", "ticket"]
+__all__ = ["ANSWER_TOKENS", "Calibration", "Example", "Prompt", "leaning", "load_prompt", "ticket"]
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Verdict = Literal["safe", "borderline", "unsafe"]
-REASON_CHARS = 90
-ANSWER_TOKENS = 40  # a reason of 90 characters, the verdict, and what JSON adds
-
-
-class BinaryAnswer(BaseModel):
-    """What a model says about a text or a pair: the reason first."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(max_length=REASON_CHARS)
-    verdict: Literal["safe", "unsafe"]
-
-
-class GradedAnswer(BaseModel):
-    """What a model says about an image in words: the reason first."""
-
-    model_config = ConfigDict(extra="forbid")
-    reason: str = Field(max_length=REASON_CHARS)
-    verdict: Verdict
+ANSWER_TOKENS = 4  # one word and its end
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Calibration(_Strict):
+    """What a model's leaning says of an item, measured on gold labels (scripts/calibrate.py).
+
+    P(unsafe) = 1 / (1 + exp(-(slope * leaning + offset))), as in Platt scaling, at even odds.
+
+    Attributes:
+        slope: how much the leaning is worth.
+        offset: moves the line between the verdicts.
+    """
+
+    slope: float = Field(gt=0, le=10)
+    offset: float = Field(ge=-20, le=20)
+
+    def score(self, leaning: float) -> float:
+        """P(unsafe), 0..1."""
+        return 1 / (1 + math.exp(-(self.slope * leaning + self.offset)))
+
+
+FLOOR = 1e-9
+"""Stands for the probability of a word that is not among the likeliest."""
+
+
+def leaning(first_tokens: Mapping[str, float]) -> float | None:
+    """How far a model leans to "unsafe": log P("unsafe") - log P("safe") as the first word of its answer.
+
+    Args:
+        first_tokens: log-probability of each likely first token.
+
+    Returns:
+        The leaning, within ±21; None where no token begins either word.
+    """
+    mass = {
+        word: sum(math.exp(p) for token, p in first_tokens.items() if _begins(word, token))
+        for word in ("safe", "unsafe")
+    }
+    if not any(mass.values()):
+        return None
+    return math.log(mass["unsafe"] + FLOOR) - math.log(mass["safe"] + FLOOR)
+
+
+def _begins(word: str, token: str) -> bool:
+    start = token.strip().lower()
+    return bool(start) and word.startswith(start)
+
+
 class Example(_Strict):
-    """An item as the model sees it, and the answer wanted."""
+    """An item as the model sees it, and the answer wanted. `why` is for readers and is not sent."""
 
     text: Text | None = None
     picture: Text | None = None
     text_in_picture: Text | None = None
     query: Text | None = None
-    reason: Annotated[Text, Field(max_length=REASON_CHARS)]
-    verdict: Verdict
+    why: Text
+    verdict: Literal["safe", "unsafe"]
 
     def shown(self) -> str:
         """The item in the words that real items are put in."""
@@ -68,45 +95,35 @@ class Prompt(_Strict):
         version: raised when the wording changes.
         note: what was tried and measured.
         question: the question it asks.
-        scores: P(unsafe) that each verdict stands for, measured on gold labels.
+        calibration: from the model's leaning to P(unsafe).
         system: the policy in short.
-        examples: items with reasons and verdicts, on both sides of the line.
+        examples: items with verdicts, on both sides of the line.
     """
 
     version: int = Field(ge=1)
     note: Text
     question: Literal["text_safe", "image_safe", "pair_safe"]
-    scores: Mapping[Verdict, Annotated[float, Field(ge=0, le=1)]]
+    calibration: Calibration
     system: Text
     examples: list[Example] = Field(min_length=2)
 
     @model_validator(mode="after")
     def _consistent(self) -> Prompt:
-        verdicts = ("safe", "borderline", "unsafe") if self.question == "image_safe" else ("safe", "unsafe")
-        if set(self.scores) != set(verdicts):
-            raise ValueError(f"scores: needs exactly {', '.join(verdicts)}")
         wanted = {"text_safe": {"text"}, "image_safe": {"picture"}, "pair_safe": {"picture", "query"}}[
             self.question
         ]
         for i, example in enumerate(self.examples):
             given = {name for name in ("text", "picture", "query") if getattr(example, name)}
-            if given != wanted or example.verdict not in verdicts:
-                needs = f"{' and '.join(sorted(wanted))} and a verdict out of {', '.join(verdicts)}"
-                raise ValueError(f"examples.{i}: needs {needs}")
+            if given != wanted:
+                raise ValueError(f"examples.{i}: needs {' and '.join(sorted(wanted))}")
         return self
-
-    @property
-    def answer(self) -> type[BinaryAnswer | GradedAnswer]:
-        """The model that answers are checked with."""
-        return GradedAnswer if self.question == "image_safe" else BinaryAnswer
 
     def messages(self, shown: str) -> list[dict[str, str]]:
         """The messages that ask about one item; all but the last are the same for every item."""
         messages = [{"role": "system", "content": self.system}]
         for example in self.examples:
-            answer = {"reason": example.reason, "verdict": example.verdict}
             messages.append({"role": "user", "content": ticket(example.shown())})
-            messages.append({"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)})
+            messages.append({"role": "assistant", "content": example.verdict})
         return [*messages, {"role": "user", "content": ticket(shown)}]
 
 

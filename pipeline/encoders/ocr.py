@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+LONGEST = 512
 MIN_CHARS = 4
 MIN_CONFIDENCE = 0.7
 
@@ -71,6 +72,10 @@ class TextReader:
                 "Global.log_level": "critical",
                 "EngineConfig.onnxruntime.intra_op_num_threads": THREADS,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                # Small images as they are: by default they are enlarged, which takes three times as long and
+                # reads no letter more of print.
+                "Det.limit_side_len": LONGEST,
+                "Det.limit_type": "max",
             }
         )
 

@@ -21,7 +21,7 @@ from typing import Self
 
 __all__ = ["CallCache", "CallCacheError", "Record"]
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -35,10 +35,13 @@ CREATE TABLE IF NOT EXISTS calls (
     finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
-    created_at TEXT NOT NULL
+    created_at TEXT NOT NULL,
+    logprobs TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS calls_stage ON calls (stage, created_at);
 """
+# A cache of an older version is brought up to this one: its answers are paid for.
+_UPGRADES = {1: "ALTER TABLE calls ADD COLUMN logprobs TEXT NOT NULL DEFAULT ''"}
 
 
 class CallCacheError(Exception):
@@ -47,7 +50,11 @@ class CallCacheError(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """One answered call. `attempt` is 1 for a question, 2 and more where it was asked again."""
+    """One answered call.
+
+    `attempt` is 1 for a question, 2 and more where it was asked again. `logprobs` is the JSON that came with
+    the answer where log-probabilities were asked for, else empty.
+    """
 
     key: str
     backend_id: str
@@ -59,6 +66,7 @@ class Record:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    logprobs: str = ""
     created_at: str = ""
 
 
@@ -167,6 +175,8 @@ class CallCache:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={VERSION}")
                 connection.execute("COMMIT")
+            elif version in _UPGRADES:
+                version = _upgrade(connection)
         except sqlite3.Error as error:
             connection.close()
             raise CallCacheError(f"{self.path}: not usable as a call cache: {error}") from error
@@ -203,11 +213,12 @@ class CallCache:
         waiting = [future.set_running_or_notify_cancel() for _, future in jobs]
         stored: list[Record] = []
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        insert = f"INSERT OR IGNORE INTO calls ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608 - fixed text
         try:
             connection.execute("BEGIN IMMEDIATE")
             for record, _ in jobs:
                 row = (*astuple(record)[:-1], record.created_at or now)
-                done = connection.execute(f"INSERT OR IGNORE INTO calls VALUES ({_MARKS})", row)  # noqa: S608
+                done = connection.execute(insert, row)
                 if done.rowcount == 0:
                     select = f"SELECT {_COLUMNS} FROM calls WHERE key = ?"  # noqa: S608 - fixed text
                     row = connection.execute(select, [record.key]).fetchone()
@@ -227,6 +238,16 @@ class CallCache:
         for (_, future), heard, record in zip(jobs, waiting, stored, strict=True):
             if heard:
                 future.set_result(record)
+
+
+def _upgrade(connection: sqlite3.Connection) -> int:
+    connection.execute("BEGIN IMMEDIATE")
+    # Read again under the lock: another process may have been first.
+    while (version := connection.execute("PRAGMA user_version").fetchone()[0]) in _UPGRADES:
+        connection.execute(_UPGRADES[version])
+        connection.execute(f"PRAGMA user_version={version + 1}")
+    connection.execute("COMMIT")
+    return int(version)
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:

@@ -64,6 +64,8 @@ class Answer:
         prompt_tokens: of all attempts.
         completion_tokens: of all attempts.
         error: why it is not ok.
+        first_tokens: log-probability of each likely first token of the answer, where the request asked for
+            `logprobs` and the endpoint gave them; else empty.
     """
 
     status: Status
@@ -75,6 +77,7 @@ class Answer:
     prompt_tokens: int
     completion_tokens: int
     error: str = ""
+    first_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -258,7 +261,8 @@ class Engine:
             status, value, why = _judge(record, request.schema)
             if status != "wrong":
                 counts = (attempt, prompt_tokens, completion_tokens)
-                return Answer(status, value, record.response_text, request.key, not sent, *counts, why)
+                first = _first_tokens(record)
+                return Answer(status, value, record.response_text, request.key, not sent, *counts, why, first)
             if attempt > self._reasks:
                 counts = (attempt, prompt_tokens, completion_tokens)
                 why = f"no valid answer in {attempt} attempts; the last: {why}"
@@ -508,7 +512,13 @@ def _record(request: Request, stage: str, attempt: int, reply: Mapping[str, Any]
         finish_reason="refusal" if refusal else str(choice.get("finish_reason") or "unknown"),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
+        logprobs=json.dumps(choice["logprobs"]) if choice.get("logprobs") else "",
     )
+
+
+def _first_tokens(record: Record) -> dict[str, float]:
+    content = (json.loads(record.logprobs) if record.logprobs else {}).get("content") or []
+    return {t["token"]: float(t["logprob"]) for t in content[0].get("top_logprobs") or []} if content else {}
 
 
 def _judge(

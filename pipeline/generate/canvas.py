@@ -184,7 +184,7 @@ class Canvas:
         anchor: str = "la",
         within: Box | None = None,
     ) -> Box:
-        """One line of text; `anchor` as Pillow's.
+        """One line of text; `anchor` as Pillow's. An empty one leaves nothing.
 
         Returns:
             The box of its ink.
@@ -207,9 +207,10 @@ class Canvas:
             or bottom > min(self.height, limits[3] + slack)
         ):
             raise DoesNotFitError(f"{text!r} does not fit at {size} px")
-        self._draw.text(at, text, fill=fill, font=font, anchor=anchor)
-        self.faces.add(used)
-        self.texts.append(TextBox(text, (left, top, right, bottom), size))
+        if text:
+            self._draw.text(at, text, fill=fill, font=font, anchor=anchor)
+            self.faces.add(used)
+            self.texts.append(TextBox(text, (left, top, right, bottom), size))
         return left, top, right, bottom
 
     def fit(

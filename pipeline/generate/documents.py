@@ -1,4 +1,4 @@
-"""Drawings of documents with somebody's data: cards, a prescription, a laboratory report, a payslip."""
+"""Drawings of documents with somebody's data, or blank: cards, a prescription, a lab report, a payslip."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _LIVER_AND_KIDNEYS: Final = (
 )
 
 
-def id_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Canvas:
+def id_card(lines: Sequence[str], _about: str, rng: Random, longest: int, *, blank: bool = False) -> Canvas:
     """An identity card with a drawn portrait.
 
     Args:
@@ -73,6 +73,7 @@ def id_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Can
         _about: caption and subject; nothing here depends on them.
         rng: the drawing's source of chance.
         longest: length of the longer side.
+        blank: whether it is drawn without anybody's data.
     """
     longest = max(longest, 440)
     brand = rng.choice(_BRANDS)
@@ -95,7 +96,12 @@ def id_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Can
     photo_w = min(page_w * 0.30, (foot - 56) * 0.80)
     x = page_w - 14 - photo_w if right_photo else 14.0
     photo: Box = (x, 56, x + photo_w, foot - 8)
-    _portrait(page, photo, rng, who)
+    if blank:
+        inner: Box = (x + 8, 56, photo[2] - 8, foot - 8)
+        page.fit(inner, ["SPECIMEN"], "sans_bold", _GREY, largest=24, align="center", valign="middle")
+    else:
+        _portrait(page, photo, rng, who)
+    page.rect((x - 1, 55, photo[2] + 1, photo[3] + 1), outline=_GREY, width=1)
     left = 14.0 if right_photo else photo[2] + 14
     right = photo[0] - 12 if right_photo else page_w - 12.0
     number = f"{rng.choice('ABCDEFGHKLMNPRTXYZ')}{rng.randint(0, 9)}{rng.randint(1000000, 9999999)}"
@@ -108,25 +114,29 @@ def id_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Can
     ]
     if rng.random() < 0.5:
         fields.insert(3, ("Sex", "F" if who.woman else "M"))
+    if blank:
+        fields = [(label, "") for label, _ in fields]
     _fields(page, (left, 54, right, foot - 4), fields, brand)
     expires = date(issued.year + 10, issued.month, min(issued.day, 28))
-    page.text(14, foot + 14, f"Valid until {expires:%d.%m.%Y}", "sans", MIN_TEXT, _INK, "lm")
+    valid = "Valid until" if blank else f"Valid until {expires:%d.%m.%Y}"
+    page.text(14, foot + 14, valid, "sans", MIN_TEXT, _INK, "lm")
     signature = width_of(who.last, "hand", 20)
-    if signature + 14 < page_w - 28 - width_of(f"Valid until {expires:%d.%m.%Y}", "sans", MIN_TEXT):
+    if not blank and signature + 14 < page_w - 28 - width_of(valid, "sans", MIN_TEXT):
         page.text(page_w - 16, foot + 12, who.last, "hand", 20, (28, 44, 104), "rm")
     if len(lines) > 1:
         page.fit((14, foot + 26, page_w - 14, page_h - 4), lines[1:], "sans", _INK, largest=16)
     return _on_table(page, rng, (longest, round(page_h + longest * 0.14)), {"layout": "card"}, radius=14)
 
 
-def bank_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Canvas:
-    """A bank card; its number fails the Luhn check, so no real card has it.
+def bank_card(lines: Sequence[str], _about: str, rng: Random, longest: int, *, blank: bool = False) -> Canvas:
+    """A bank card; its number fails the Luhn check or is all noughts, so no real card has it.
 
     Args:
         lines: the bank's name, then further words on the card.
         _about: caption and subject; nothing here depends on them.
         rng: the drawing's source of chance.
         longest: length of the longer side.
+        blank: whether it is drawn without anybody's data.
     """
     longest = max(longest, 360)
     brand = rng.choice(_BRANDS)
@@ -141,10 +151,10 @@ def bank_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> C
     who = person(rng)
     face = rng.choice(("sans_bold", "round", "caladea_bold"))
     page.fit((18, 12, w * 0.78, h * 0.26), lines[:1], face, pale, largest=24, valign="middle")
-    if len(lines) > 1:
+    if further := [*lines[1:], "SPECIMEN"] if blank else lines[1:]:
         page.fit(
             (w * 0.36, h * 0.30, w - 18, h * 0.53),
-            lines[1:],
+            further,
             "sans",
             pale,
             largest=16,
@@ -164,22 +174,14 @@ def bank_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> C
         y = (chip[1] + chip[3]) / 2
         page.arc((chip[2] + 6 - r, y - r, chip[2] + 6 + r, y + r), -45, 45, pale, 2)
     size = 30
-    number = card_number(rng)
+    number = "0000 0000 0000 0000" if blank else card_number(rng)
     while width_of(number, "mono_bold", size) > w - 40:
         size -= 1
     page.text(20, h * 0.645, number, "mono_bold", size, pale, "lm")
-    page.text(
-        20,
-        h * 0.795,
-        f"VALID THRU {rng.randint(1, 12):02d}/{rng.randint(27, 31)}",
-        "sans",
-        MIN_TEXT,
-        pale,
-        "lm",
-    )
-    page.fit(
-        (20, h * 0.84, w * 0.72, h * 0.98), [who.name.upper()], "mono", pale, largest=18, valign="middle"
-    )
+    valid = "00/00" if blank else f"{rng.randint(1, 12):02d}/{rng.randint(27, 31)}"
+    page.text(20, h * 0.795, f"VALID THRU {valid}", "sans", MIN_TEXT, pale, "lm")
+    holder = "CARDHOLDER NAME" if blank else who.name.upper()
+    page.fit((20, h * 0.84, w * 0.72, h * 0.98), [holder], "mono", pale, largest=18, valign="middle")
     marks = rng.choice(
         (
             ((150, 110, 230), (240, 130, 180)),
@@ -193,14 +195,17 @@ def bank_card(lines: Sequence[str], _about: str, rng: Random, longest: int) -> C
     return _on_table(page, rng, (longest, round(h + longest * 0.16)), {"layout": "card"}, radius=16, turn=5)
 
 
-def prescription(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Canvas:
+def prescription(
+    lines: Sequence[str], _about: str, rng: Random, longest: int, *, blank: bool = False
+) -> Canvas:
     """A doctor's prescription.
 
     Args:
-        lines: title, then what is prescribed; ordinary medicines when nothing is.
+        lines: title, then what is prescribed; ordinary medicines when nothing is and it is not blank.
         _about: caption and subject; nothing here depends on them.
         rng: the drawing's source of chance.
         longest: length of the longer side.
+        blank: whether it is drawn without anybody's data.
     """
     longest = max(longest, 420)
     w, h = round(longest * rng.uniform(0.76, 0.86)), longest
@@ -210,8 +215,9 @@ def prescription(lines: Sequence[str], _about: str, rng: Random, longest: int) -
     brand, who = rng.choice(_BRANDS), person(rng)
     left, right = 18.0, page_w - 18.0
     y = page.fit((left, 12, right, 62), lines[:1], "caladea_bold", brand, largest=24, align="center")
-    page.text(page_w / 2, y + 10, who.doctor, "caladea", 16, _INK, "mm")
-    page.text(page_w / 2, y + 29, who.phone, "caladea", MIN_TEXT, _GREY, "mm")
+    doctor, phone = ("", "") if blank else (who.doctor, who.phone)
+    page.text(page_w / 2, y + 10, doctor, "caladea", 16, _INK, "mm")
+    page.text(page_w / 2, y + 29, phone, "caladea", MIN_TEXT, _GREY, "mm")
     y += 42
     page.line([(left, y), (right, y)], brand, 2)
     y += 6
@@ -221,13 +227,14 @@ def prescription(lines: Sequence[str], _about: str, rng: Random, longest: int) -
         ("Date", f"{day(rng, 2023, 2025):%d.%m.%Y}"),
     ):
         page.text(left, y + 9, f"{label}:", "sans", MIN_TEXT, _GREY, "lm")
-        page.fit((left + 66, y, right, y + 19), [value], "sans", _INK, largest=15, valign="middle")
+        shown = "" if blank else value
+        page.fit((left + 66, y, right, y + 19), [shown], "sans", _INK, largest=15, valign="middle")
         y += 20
     page.line([(left, y + 3), (right, y + 3)], mix(brand, tone, 0.6), 1)
     page.text(left, y + 8, "Rx", "caladea_bold", 40, brand, "la")
     by_hand = rng.random() < 0.5
     items = list(lines[1:])
-    if not items:
+    if not items and not blank:
         for name, use in rng.sample(_DRUGS, rng.randint(1, 2)):
             items += [name, use]
     page.fit(
@@ -239,13 +246,15 @@ def prescription(lines: Sequence[str], _about: str, rng: Random, longest: int) -
         smallest=16 if by_hand else MIN_TEXT,
         gap=0.25,
     )
-    page.text(right, page_h - 24, who.doctor, "hand", 22, (28, 44, 104), "rm")
+    page.text(right, page_h - 24, doctor, "hand", 22, (28, 44, 104), "rm")
     page.line([(right - 150, page_h - 10), (right, page_h - 10)], _GREY, 1)
     page.text(left, page_h - 18, "Signature", "sans", MIN_TEXT, _GREY, "lm")
     return _on_table(page, rng, (w, h), {"layout": "handwritten" if by_hand else "typed"})
 
 
-def lab_report(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Canvas:
+def lab_report(
+    lines: Sequence[str], _about: str, rng: Random, longest: int, *, blank: bool = False
+) -> Canvas:
     """A laboratory report with a table.
 
     Args:
@@ -253,6 +262,7 @@ def lab_report(lines: Sequence[str], _about: str, rng: Random, longest: int) -> 
         _about: caption and subject; nothing here depends on them.
         rng: the drawing's source of chance.
         longest: length of the longer side.
+        blank: whether it is drawn without anybody's data.
     """
     longest = max(longest, 480)
     w, h = round(longest * rng.uniform(0.86, 0.94)), longest
@@ -263,9 +273,12 @@ def lab_report(lines: Sequence[str], _about: str, rng: Random, longest: int) -> 
     page.rect((0, 0, page_w, 40), brand)
     page.fit((left, 4, right, 37), lines[:1], "sans_bold", _WHITE, largest=21, valign="middle")
     half = (left + right) / 2
-    page.fit((left, 46, half - 4, 82), [f"Name: {who.name}"], "sans", _INK, largest=15, leading=1.2)
-    page.text(half, 55, f"Born: {who.born:%d.%m.%Y}", "sans", MIN_TEXT, _INK, "lm")
-    page.text(half, 73, f"Date: {day(rng, 2023, 2025):%d.%m.%Y}", "sans", MIN_TEXT, _INK, "lm")
+    name, born, taken = who.name, f"{who.born:%d.%m.%Y}", f"{day(rng, 2023, 2025):%d.%m.%Y}"
+    if blank:
+        name = born = taken = ""
+    page.fit((left, 46, half - 4, 82), [f"Name: {name}"], "sans", _INK, largest=15, leading=1.2)
+    page.text(half, 55, f"Born: {born}".strip(), "sans", MIN_TEXT, _INK, "lm")
+    page.text(half, 73, f"Date: {taken}".strip(), "sans", MIN_TEXT, _INK, "lm")
     tests = _LIVER_AND_KIDNEYS if re.search(r"liver|kidney", lines[0], re.IGNORECASE) else _TESTS
     rows = []
     for name, unit, low, high, digits in rng.sample(tests, rng.randint(6, 8)):
@@ -273,7 +286,8 @@ def lab_report(lines: Sequence[str], _about: str, rng: Random, longest: int) -> 
         if rng.random() < 0.3:
             value = rng.choice((low * rng.uniform(0.84, 0.97), high * rng.uniform(1.04, 1.3)))
         mark = "L" if value < low else "H" if value > high else ""
-        rows.append((name, f"{value:.{digits}f} {mark}".strip(), unit, f"{low:g}-{high:g}"))
+        result = "" if blank else f"{value:.{digits}f} {mark}".strip()
+        rows.append((name, result, unit, f"{low:g}-{high:g}"))
     y = 92.0
     notes = lines[1:]
     room = page_h - y - 12 - (44 + 20 * len(notes) if notes else 0)
@@ -286,7 +300,7 @@ def lab_report(lines: Sequence[str], _about: str, rng: Random, longest: int) -> 
         top = y + step * (i + 1)
         if i % 2:
             page.rect((left, top, right, top + step), mix(brand, _WHITE, 0.93))
-        flagged = row[1][-1] in "LH"
+        flagged = row[1].endswith(("L", "H"))
         for j, (x, cell) in enumerate(zip(edges, row, strict=True)):
             strong = flagged and j == 1
             page.text(
@@ -305,7 +319,7 @@ def lab_report(lines: Sequence[str], _about: str, rng: Random, longest: int) -> 
     return _on_table(page, rng, (w, h), {"layout": "table"}, turn=2)
 
 
-def payslip(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Canvas:
+def payslip(lines: Sequence[str], _about: str, rng: Random, longest: int, *, blank: bool = False) -> Canvas:
     """A payslip.
 
     Args:
@@ -313,6 +327,7 @@ def payslip(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Can
         _about: caption and subject; nothing here depends on them.
         rng: the drawing's source of chance.
         longest: length of the longer side.
+        blank: whether it is drawn without anybody's data.
     """
     longest = max(longest, 460)
     w, h = round(longest * rng.uniform(0.84, 0.94)), longest
@@ -339,7 +354,8 @@ def payslip(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Can
         ("Staff no.", f"{rng.randint(10000, 99999)}"),
     ):
         page.text(left, y + 9, label, "sans", MIN_TEXT, _GREY, "lm")
-        page.fit((left + 84, y, right, y + 18), [value], "sans", _INK, largest=MIN_TEXT, valign="middle")
+        shown = "" if blank else value
+        page.fit((left + 84, y, right, y + 18), [shown], "sans", _INK, largest=MIN_TEXT, valign="middle")
         y += 19
     gross = rng.randint(2200, 6400) + rng.choice((0.0, 0.5, 0.25))
     extra = rng.choice((0, 120, 240, 310))
@@ -360,12 +376,14 @@ def payslip(lines: Sequence[str], _about: str, rng: Random, longest: int) -> Can
     for i, (name, amount) in enumerate(rows):
         middle = y + step * (i + 1.5)
         page.text(left + 8, middle, name, "sans", MIN_TEXT, _INK, "lm")
-        page.text(right - 8, middle, f"{amount:,.2f}", "mono", MIN_TEXT, _INK, "rm")
+        shown = "" if blank else f"{amount:,.2f}"
+        page.text(right - 8, middle, shown, "mono", MIN_TEXT, _INK, "rm")
         page.line([(left, middle + step / 2), (right, middle + step / 2)], mix(brand, _WHITE, 0.75), 0.8)
     end = y + step * (len(rows) + 1)
     page.rect((left, end, right, end + step), brand)
     page.text(left + 8, end + step / 2, "Net pay", "sans_bold", 16, _WHITE, "lm")
-    page.text(right - 8, end + step / 2, f"{sum(a for _, a in rows):,.2f}", "mono_bold", 16, _WHITE, "rm")
+    net = "" if blank else f"{sum(a for _, a in rows):,.2f}"
+    page.text(right - 8, end + step / 2, net, "mono_bold", 16, _WHITE, "rm")
     if notes:
         page.fit((left, end + step + 6, right, page_h - 6), notes, "sans", _INK, largest=16)
     return _on_table(page, rng, (w, h), {"layout": "table"}, turn=2)
@@ -424,7 +442,6 @@ def _portrait(page: Canvas, box: Box, rng: Random, who: Person) -> None:
     photo = Canvas(right - left, bottom - top, gradient(64, 64, mix(tint, _WHITE, 0.4), tint))
     draw_face(photo, (0, 0, photo.width, photo.height + 1), rng, woman=who.woman)
     page.paste(photo, (left, top))
-    page.rect((left - 1, top - 1, right + 1, bottom + 1), outline=_GREY, width=1)
 
 
 def _waves(page: Canvas, rng: Random, color: Color, top: float) -> None:

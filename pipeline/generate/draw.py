@@ -1,12 +1,14 @@
 """Pictures from programs: the same drawing and seed give the same picture, byte for byte.
 
-The intended side (`Drawing.safe`) is never read here, so that nothing in a picture's style can give it away.
+The intended side (`Drawing.safe`) is never read here, so that nothing in a picture's style can give it away;
+`Drawing.blank` is, and leaves out somebody's data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from random import Random
 from typing import Final, TypeAlias
@@ -39,6 +41,14 @@ _PAINTERS: Final[dict[str, _Painter]] = {
     "lab_report": lab_report,
     "face_screen": face_screen,
     "payslip": payslip,
+}
+_BLANK_PAINTERS: Final[dict[str, _Painter]] = {
+    "id_card": partial(id_card, blank=True),
+    "bank_card": partial(bank_card, blank=True),
+    "prescription": partial(prescription, blank=True),
+    "lab_report": partial(lab_report, blank=True),
+    "face_screen": partial(face_screen, blank=True),
+    "payslip": partial(payslip, blank=True),
 }
 
 
@@ -77,7 +87,7 @@ def draw(drawing: Drawing, seed: int) -> DrawnImage:
         DrawingError: when a text is too long, or holds characters that no font has.
     """
     about = f"{drawing.subject}. {drawing.caption}"
-    paint = _PAINTERS[drawing.kind]
+    paint = (_BLANK_PAINTERS if drawing.blank else _PAINTERS)[drawing.kind]
     # Room for long texts: first as large as the seed says, then as large as allowed.
     for attempt in range(2):
         rng = rng_of(seed)

@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.generate.canvas import MIN_TEXT, Box, Canvas, Color, DoesNotFitError, mix, width_of, wrap
 from pipeline.generate.faces import draw_face
-from pipeline.generate.people import day, person
+from pipeline.generate.people import Person, day, person
 from pipeline.generate.surfaces import gradient
 
 __all__ = ["chart", "chat", "face_screen"]
@@ -191,14 +191,17 @@ def _chat_bars(canvas: Canvas, rng: Random, theme: _Theme, title: str, face: str
     canvas.polygon([(w - 34, h - foot / 2 - 8), (w - 18, h - foot / 2), (w - 34, h - foot / 2 + 8)], _WHITE)
 
 
-def face_screen(lines: Sequence[str], about: str, rng: Random, longest: int) -> Canvas:
-    """A camera still with a face in a frame, a name, a score and the time.
+def face_screen(
+    lines: Sequence[str], about: str, rng: Random, longest: int, *, blank: bool = False
+) -> Canvas:
+    """A camera still with a face in a frame, a name, a score and the time; blank, with nobody in the room.
 
     Args:
         lines: title, then anything else to show.
         about: caption and subject; "man" or "woman" in it decides the face.
         rng: the drawing's source of chance.
         longest: length of the longer side.
+        blank: whether it is drawn without anybody's data.
     """
     longest = max(longest, 380)
     who = person(rng, woman=_woman(about))
@@ -211,22 +214,24 @@ def face_screen(lines: Sequence[str], about: str, rng: Random, longest: int) -> 
     score = f"Match {rng.uniform(88.0, 99.7):.1f} %"
     when = day(rng, 2023, 2025)
     stamp = f"{when:%Y-%m-%d} {rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}:{rng.randint(0, 59):02d}"
-    facts = [*lines[1:], who.name, score, f"ID {rng.randint(10000, 99999)}"]
+    found = ["No person in view"] if blank else [who.name, score, f"ID {rng.randint(10000, 99999)}"]
     canvas.rect((0, 0, w, 40), mix(back, accent, 0.18))
     canvas.fit((12, 4, w - 12, 38), lines[:1], "sans_bold", ink, largest=20, valign="middle")
     view: Box = (10, 48, w * 0.60, h - 10) if layout == "panel" else (10, 48, w - 10, h * 0.66)
-    _still(canvas, view, rng, accent, woman=who.woman)
+    _still(canvas, view, rng, accent, None if blank else who)
     canvas.rect((view[0] + 4, view[3] - 25, view[0] + 70, view[3] - 4), (20, 22, 26), radius=3)
     canvas.text(view[0] + 10, view[3] - 14, f"CAM {rng.randint(1, 24):02d}", "mono", MIN_TEXT, _WHITE, "lm")
     if layout == "panel":
         left, top, right, bottom = view[2] + 10, 52.0, w - 10.0, h - 14.0
     else:
         left, top, right, bottom = 14.0, h * 0.68, w - 14.0, h - 10.0
+    facts = [*lines[1:], *found]
     end = canvas.fit((left, top, right, bottom - 44), facts, "sans", ink, largest=19, gap=0.35)
     share = float(score.split()[1]) / 100
     bar = min(end + 8, bottom - 40)
-    canvas.rect((left, bar, right, bar + 8), mix(back, ink, 0.2), radius=4)
-    canvas.rect((left, bar, left + (right - left) * share, bar + 8), accent, radius=4)
+    if not blank:
+        canvas.rect((left, bar, right, bar + 8), mix(back, ink, 0.2), radius=4)
+        canvas.rect((left, bar, left + (right - left) * share, bar + 8), accent, radius=4)
     day_part, time_part = stamp.split()
     rows = [day_part, time_part] if layout == "panel" and right - left < 175 else [stamp]
     canvas.fit(
@@ -236,8 +241,8 @@ def face_screen(lines: Sequence[str], about: str, rng: Random, longest: int) -> 
     return canvas
 
 
-def _still(canvas: Canvas, view: Box, rng: Random, accent: Color, *, woman: bool) -> None:
-    """What the camera sees: a room, a person, a frame around the face."""
+def _still(canvas: Canvas, view: Box, rng: Random, accent: Color, who: Person | None) -> None:
+    """What the camera sees: a room with a person and a frame around the face, or with a table only."""
     left, top, right, bottom = view
     wall = rng.choice(((150, 160, 170), (180, 170, 150), (120, 130, 150), (160, 175, 165)))
     w, h = right - left, bottom - top
@@ -245,18 +250,27 @@ def _still(canvas: Canvas, view: Box, rng: Random, accent: Color, *, woman: bool
     for i in range(rng.randint(2, 4)):
         x = w * (i * 0.3 + rng.uniform(-0.05, 0.1))
         room.rect((x, h * 0.12, x + w * 0.16, h), mix(wall, _DARK, rng.uniform(0.05, 0.3)))
-    head = draw_face(room, (w * 0.08, h * 0.02, w * 0.92, h + 1), rng, woman=woman)
+    head = None
+    if who:
+        head = draw_face(room, (w * 0.08, h * 0.02, w * 0.92, h + 1), rng, woman=who.woman)
+    else:
+        wood = mix((150, 104, 66), _DARK, 0.3)
+        room.rect((0, h * 0.78, w, h), mix(wall, _DARK, 0.6))
+        room.rect((w * 0.28, h * 0.64, w * 0.76, h * 0.68), wood)
+        for x in (w * 0.31, w * 0.70):
+            room.rect((x, h * 0.68, x + w * 0.03, h * 0.9), wood)
     y = 0.0
     while y < h:  # scan lines
         room.line([(0, y), (w, y)], mix(wall, _DARK, 0.35), 0.5)
         y += 7
     canvas.paste(room, (left, top))
-    pad = (head[2] - head[0]) * 0.24
-    box = (left + head[0] - pad, top + head[1] - pad, left + head[2] + pad, top + head[3] + pad * 0.6)
-    arm = (box[2] - box[0]) * 0.22
-    for x, dx in ((box[0], arm), (box[2], -arm)):
-        for y, dy in ((box[1], arm), (box[3], -arm)):
-            canvas.line([(x + dx, y), (x, y), (x, y + dy)], accent, 3)
+    if head:
+        pad = (head[2] - head[0]) * 0.24
+        box = (left + head[0] - pad, top + head[1] - pad, left + head[2] + pad, top + head[3] + pad * 0.6)
+        arm = (box[2] - box[0]) * 0.22
+        for x, dx in ((box[0], arm), (box[2], -arm)):
+            for y, dy in ((box[1], arm), (box[3], -arm)):
+                canvas.line([(x + dx, y), (x, y), (x, y + dy)], accent, 3)
     canvas.rect((right - 68, top + 4, right - 6, top + 26), (20, 22, 26), radius=3)
     canvas.ellipse((right - 62, top + 10, right - 52, top + 20), (240, 50, 50))
     canvas.text(right - 46, top + 15, "REC", "mono", MIN_TEXT, _WHITE, "lm")

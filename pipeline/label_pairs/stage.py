@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.annotators import Annotator, Label, PairItem, TextItem, Vote, aggregate, describe, open_panel
+from pipeline.label_pairs.batch import next_batch
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.store import Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
@@ -23,9 +23,9 @@ Row = dict[str, Any]
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write `pairs.parquet` (accepted), `votes.parquet` and `labels.parquet` (all) and `failures.parquet`.
 
-    Squares are taken in the order they were drafted; where cells stay short after the wanted number,
-    surplus squares are labelled, `label_pairs.rounds` times at most. Texts are judged without the image;
-    only pairs whose text was judged as intended are judged together.
+    Squares are taken in the order they were drafted. Where cells stay short after the wanted number, spare
+    neighbours and surplus squares are labelled, `label_pairs.rounds` times at most. Texts are judged without
+    the image; only pairs whose text was judged as intended are judged together.
     """
     failures = Failures("label_pairs")
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
@@ -35,7 +35,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     with open_panel(workspace, "label_pairs") as panel:
         labeller = _Labeller(workspace, panel.text, panel.pair, progress)
         for number in range(workspace.params.label_pairs.rounds):
-            batch = _batch(drafts, judged, squares, number)
+            batch = next_batch(drafts, judged, squares, number)
             if not batch:
                 break
             judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
@@ -50,29 +50,6 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for v in labeller.votes))
     write_rows(out / "labels.parquet", TEXT_PAIR_LABELS, labeller.label_rows())
     failures.write(out)
-
-
-def _batch(
-    drafts: Sequence[Row], judged: dict[str, Row], squares: dict[tuple[str, str], int], number: int
-) -> list[Row]:
-    """The squares to judge next: first those wanted, then one more for every square a cell is short of."""
-    if number == 0:
-        return [r for r in drafts if r["rank"] < squares[r["harm_class"], r["split"]]]
-    kept, _ = complete_squares(row for row in judged.values() if row["accepted"])
-    have = Counter((r["harm_class"], r["split"], r["type"]) for r in kept)
-    chosen = []
-    for (name, side), wanted in squares.items():
-        open_rows = [
-            r for r in drafts if (r["harm_class"], r["split"]) == (name, side) and r["pair_id"] not in judged
-        ]
-        types = {r["intended_type"] for r in drafts if (r["harm_class"], r["split"]) == (name, side)} - {
-            "SSS"
-        }
-        short = max((wanted - have[name, side, t] for t in types), default=0)
-        ranks = sorted({r["rank"] for r in open_rows})[: max(short, 0)]
-        needed = {t for t in types if have[name, side, t] < wanted} | {"SSS"}
-        chosen += [r for r in open_rows if r["rank"] in ranks and r["intended_type"] in needed]
-    return chosen
 
 
 class _Labeller:

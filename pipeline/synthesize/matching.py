@@ -9,12 +9,12 @@ from functools import cached_property
 
 __all__ = ["KnownImage", "fill", "plural_forms"]
 
-_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+_WORDS = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
 class KnownImage:
-    """An accepted image and what scenes may match on: caption, objects, text read from it."""
+    """An accepted image and what scenes may match on: its objects and subject, or else its caption."""
 
     image_id: str
     safe: bool
@@ -23,17 +23,28 @@ class KnownImage:
     subject: str
     caption: str
     objects: tuple[str, ...]
-    ocr_text: str
 
     @cached_property
-    def _text(self) -> str:
-        # A separator that no keyword holds keeps matches inside one field.
-        joined = " | ".join([self.caption, self.subject, *self.objects, self.ocr_text])
-        return f" {' '.join(re.findall(r'[a-z0-9]+|[|]', joined.lower()))} "
+    def _names(self) -> frozenset[str]:
+        return frozenset(
+            " ".join(_WORDS.findall(name.lower())) for name in [*self.objects, bare(self.subject)]
+        )
+
+    @cached_property
+    def _caption(self) -> str:
+        return f" {' '.join(_WORDS.findall(self.caption.lower()))} "
 
     def shows(self, keywords: Iterable[str]) -> bool:
-        """Whether one of `keywords` (words or phrases, singular or plural) is among what is known."""
-        return any(f" {form} " in self._text for word in keywords for form in plural_forms(word))
+        """Whether one of `keywords` (words or phrases, singular or plural) is what the image shows.
+
+        Where its objects are listed, one of them or the subject must be the keyword as a whole: a hot-air
+        balloon is no balloon, and a chat that mentions a woman shows none. Where they are not, any words of
+        the caption will do.
+        """
+        forms = [form for word in keywords for form in plural_forms(word)]
+        if self.objects:
+            return not self._names.isdisjoint(forms)
+        return any(f" {form} " in self._caption for form in forms)
 
     def suits(self, keywords: Sequence[str]) -> bool:
         """Like `shows`, but an empty list suits every image."""
@@ -42,7 +53,7 @@ class KnownImage:
 
 def plural_forms(phrase: str) -> tuple[str, ...]:
     """A phrase, lower-cased, with the common plurals and singulars of its last word."""
-    words = re.findall(r"[a-z0-9]+", phrase.lower())
+    words = _WORDS.findall(phrase.lower())
     if not words:
         return ()
     *first, last = words
@@ -58,8 +69,12 @@ def plural_forms(phrase: str) -> tuple[str, ...]:
     return tuple(sorted(" ".join([*first, form]) for form in forms))
 
 
+def bare(subject: str) -> str:
+    """A subject without its article or number."""
+    return re.sub(r"^(a|an|the|some|two|three|several)\s+", "", subject, flags=re.IGNORECASE)
+
+
 def fill(template: str, subject: str) -> str:
     """Fill `{thing}` (with the article it has) and `{the_thing}` from an image's subject."""
-    bare = re.sub(r"^(a|an|the|some|two|three|several)\s+", "", subject, flags=re.IGNORECASE)
-    text = template.format(thing=subject, the_thing=f"the {bare}")
+    text = template.format(thing=subject, the_thing=f"the {bare(subject)}")
     return text[:1].upper() + text[1:]

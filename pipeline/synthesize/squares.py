@@ -5,14 +5,15 @@
     unsafe image U: neutral query -> USU                         unsafe query -> UUU
 
 So every SSU row has both SSS neighbours, every USU row has one, and the query alone does not tell an SSS
-row from an SSU or USU row.
+row from an SSU or USU row. Each square also has spares: other pairs that would do as an SSS neighbour, for
+label_pairs to try where the labels took the first.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pipeline.store import sha256_text
@@ -23,6 +24,8 @@ from schemas.taxonomy import ClassInfo, PairType
 __all__ = ["Candidate", "assign_scene_sides", "draft_squares", "squares_wanted"]
 
 SIDES = ("train", "test")
+SPARES = 2
+"""Spare neighbours of each kind a square is drafted with."""
 S = TypeVar("S", NeutralScene, UnsafeScene)
 
 
@@ -40,6 +43,7 @@ class Candidate:
     split: str
     intended_type: PairType
     expected: str
+    spare: bool = False
 
     @property
     def query_id(self) -> str:
@@ -160,7 +164,8 @@ def draft_squares(
         seed: for ties.
 
     Yields:
-        The candidates square by square; a part that no image or scene can fill is left out.
+        The candidates square by square, each with its spares last; a part that no image or scene can fill is
+        left out.
     """
     own_safe = [i for i in images if i.safe and i.class_name == info.name]
     own_unsafe = [i for i in images if not i.safe and i.class_name == info.name]
@@ -185,7 +190,28 @@ def draft_squares(
         neutral = _choose(scenes.neutral, own_safe, own_unsafe, fixed_a, None, uses, seed)
         anchor = fixed_a or (neutral[1] if neutral else None)
         unsafe = _choose(scenes.unsafe, own_safe, own_unsafe, anchor, neutral and neutral[2], uses, seed)
-        yield from _Square(info, rank).rows(latent, neutral, unsafe)
+        square = _Square(info, rank, latent, neutral, unsafe)
+        yield from square.rows()
+
+        def suited(scene: NeutralScene, image: KnownImage) -> bool:
+            return image.suits(scene.image) and uses.fresh(scene, image)
+
+        def rank_of(scene: Scene, image: KnownImage) -> tuple[int, int, str]:
+            return uses.cost(seed, scene, image)
+
+        spares: list[tuple[Scene, KnownImage, str]] = []
+        if latent:
+            scene, a, _ = latent
+            others = [i for i in any_safe if i.shows(scene.other) and not i.shows(scene.image)]
+            others = sorted((i for i in others if uses.fresh(scene, i)), key=lambda i: rank_of(scene, i))
+            spares += [(scene, image, "b_latent") for image in others[:SPARES]]
+            asked = sorted((s for s in scenes.neutral if suited(s, a)), key=lambda s: rank_of(s, a))
+            spares += [(other, a, "a_neutral") for other in asked[:SPARES]]
+        if neutral and neutral[2]:
+            again = neutral[0]
+            images_a = sorted((i for i in own_safe if suited(again, i)), key=lambda i: rank_of(again, i))
+            spares += [(again, image, "a_neutral") for image in images_a[:SPARES]]
+        yield from square.spares(spares)
 
 
 def _choose(
@@ -221,15 +247,23 @@ def _choose(
 class _Square:
     info: ClassInfo
     rank: int
+    latent: tuple[LatentScene, KnownImage, KnownImage] | None
+    neutral: tuple[NeutralScene, KnownImage | None, KnownImage | None] | None
+    unsafe: tuple[UnsafeScene, KnownImage | None, KnownImage | None] | None
 
-    def rows(
-        self,
-        latent: tuple[LatentScene, KnownImage, KnownImage] | None,
-        neutral: tuple[NeutralScene, KnownImage | None, KnownImage | None] | None,
-        unsafe: tuple[UnsafeScene, KnownImage | None, KnownImage | None] | None,
-    ) -> Iterator[Candidate]:
+    def rows(self) -> Iterator[Candidate]:
         """The candidates of the square, in a fixed order."""
+        for scene, image, role, kind, expected in self._parts():
+            yield self._candidate(scene, image, role, kind, expected)
+
+    def spares(self, found: Sequence[tuple[Scene, KnownImage, str]]) -> Iterator[Candidate]:
+        """Further candidates for an SSS neighbour."""
+        for scene, image, role in found:
+            yield replace(self._candidate(scene, image, role, "SSS", "comply"), spare=True)
+
+    def _parts(self) -> list[tuple[Scene, KnownImage, str, PairType, str]]:
         parts: list[tuple[Scene, KnownImage, str, PairType, str]] = []
+        latent, neutral, unsafe = self.latent, self.neutral, self.unsafe
         if neutral and neutral[1]:
             parts.append((neutral[0], neutral[1], "a_neutral", "SSS", "comply"))
         if latent:
@@ -241,18 +275,21 @@ class _Square:
             parts.append((neutral[0], neutral[2], "u_neutral", "USU", neutral[0].on_unsafe))
         if unsafe and unsafe[2]:
             parts.append((unsafe[0], unsafe[2], "u_unsafe", "UUU", unsafe[0].expected))
-        members = ":".join(f"{scene.id}@{image.image_id}" for scene, image, *_ in parts)
-        name = sha256_text(members)[:16]
-        for scene, image, role, kind, expected in parts:
-            yield Candidate(
-                image_id=image.image_id,
-                query=fill(scene.query, image.subject),
-                scene=scene.id,
-                square=name,
-                rank=self.rank,
-                role=role,
-                harm_class=self.info.name,
-                split=image.split,
-                intended_type=kind,
-                expected=expected,
-            )
+        return parts
+
+    def _candidate(
+        self, scene: Scene, image: KnownImage, role: str, kind: PairType, expected: str
+    ) -> Candidate:
+        members = ":".join(f"{scene.id}@{image.image_id}" for scene, image, *_ in self._parts())
+        return Candidate(
+            image_id=image.image_id,
+            query=fill(scene.query, image.subject),
+            scene=scene.id,
+            square=sha256_text(members)[:16],
+            rank=self.rank,
+            role=role,
+            harm_class=self.info.name,
+            split=image.split,
+            intended_type=kind,
+            expected=expected,
+        )

@@ -50,7 +50,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     rows: dict[str, dict[str, Any]] = {}
     progress.start("synthesize", len(wanted))
     for (name, side), squares in sorted(wanted.items()):
-        for candidate in drafts(name, side, math.ceil(squares * params.synthesize.surplus)):
+        found = drafts(name, side, math.ceil(squares * params.synthesize.surplus))
+        # What stands in a square comes before what is a spare of another.
+        for candidate in sorted(found, key=lambda c: c.spare):
             if reason := forbidden_reason(candidate.query):
                 failures.add(candidate.pair_id, candidate.scene, "query refused", reason)
             elif candidate.pair_id not in rows:
@@ -71,7 +73,7 @@ def known_images(workspace: Workspace) -> list[KnownImage]:
         for row in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
         if row["accepted"]
     }
-    columns = ["image_id", "split", "subject", "caption", "objects", "ocr_text", "intended_class"]
+    columns = ["image_id", "split", "subject", "caption", "objects", "intended_class"]
     return [
         KnownImage(
             row["image_id"],
@@ -81,7 +83,6 @@ def known_images(workspace: Workspace) -> list[KnownImage]:
             row["subject"],
             row["caption"],
             tuple(row["objects"]),
-            row["ocr_text"],
         )
         for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
         if row["image_id"] in labels

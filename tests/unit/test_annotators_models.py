@@ -1,12 +1,17 @@
+"""Annotators that hold or ask models: prompts, leanings, heads, classes and pixels."""
+
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.annotators import (
@@ -23,17 +28,20 @@ from pipeline.annotators import (
     PairHead,
     PairItem,
     PairLLM,
+    PairNetwork,
     Prompt,
     TextHead,
     TextItem,
     TextLLM,
     load_head,
+    load_pair_network,
     load_prompt,
     save_head,
+    save_pair_network,
     text_classes,
 )
 from pipeline.annotators.llm import MAX_CHARS
-from pipeline.annotators.prompt import ANSWER_TOKENS, ticket
+from pipeline.annotators.prompt import ANSWER_TOKENS, Calibration, leaning, ticket
 from pipeline.engine import Answer, Request
 from pipeline.workspace import Silent
 from schemas.errors import InputError
@@ -60,9 +68,9 @@ class Letters:
 
 
 class Scripted:
-    """An engine that answers by a rule and remembers what it was asked."""
+    """An engine that answers by a rule with P(unsafe) of its first word, and remembers what it was asked."""
 
-    def __init__(self, say: Callable[[str], dict[str, str] | None]) -> None:
+    def __init__(self, say: Callable[[str], float | None]) -> None:
         self.say = say
         self.requests: list[Request] = []
         self.warm: Any = None
@@ -78,9 +86,9 @@ class Scripted:
             if said is None:
                 answers.append(Answer("unscorable", None, "{", request.key, False, 2, 1, 1, "cut off" * 60))
             else:
-                assert request.schema is not None
-                value = request.schema.model_validate(said)
-                answers.append(Answer("ok", value, json.dumps(said), request.key, False, 1, 1, 1))
+                first = {"uns": math.log(said), "safe": math.log(1 - said)}
+                word = "unsafe" if said > 0.5 else "safe"
+                answers.append(Answer("ok", None, word, request.key, False, 1, 1, 2, "", first))
             on_progress(n + 1, len(requests))
         return answers
 
@@ -112,13 +120,10 @@ def test_prompts_load_and_are_balanced(question: str) -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_prompts_own_answers_fit_its_schema(question: str) -> None:
+def test_a_prompts_examples_answer_with_one_word(question: str) -> None:
     loaded = prompt(question)
-    said = [json.loads(m["content"]) for m in loaded.messages("x") if m["role"] == "assistant"]
-    assert len(said) == len(loaded.examples)
-    for answer in said:
-        assert list(answer) == ["reason", "verdict"]
-        loaded.answer.model_validate(answer)
+    said = [m["content"] for m in loaded.messages("x") if m["role"] == "assistant"]
+    assert said == [example.verdict for example in loaded.examples]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -155,8 +160,26 @@ def test_items_begin_differently() -> None:
     assert ticket("Message: 1") == ticket("Message: 1")
 
 
-def test_the_language_model_sees_the_text_alone_and_its_reason_is_the_note() -> None:
-    engine = Scripted(lambda shown: {"reason": "wants harm", "verdict": "unsafe"})
+@given(st.dictionaries(st.text(max_size=8), st.floats(-40, 0), max_size=20))
+def test_a_leaning_is_finite_or_there_is_none(first_tokens: dict[str, float]) -> None:
+    leans = leaning(first_tokens)
+    words = [t.strip().lower() for t in first_tokens]
+    if not any(w and (word.startswith(w)) for w in words for word in ("safe", "unsafe")):
+        assert leans is None
+    else:
+        assert leans is not None
+        assert abs(leans) <= 42
+
+
+def test_a_leaning_adds_up_the_tokens_that_begin_a_verdict() -> None:
+    tokens = {"un": math.log(0.3), " Unsafe": math.log(0.3), "safe": math.log(0.2), "maybe": math.log(0.1)}
+    assert leaning(tokens) == pytest.approx(math.log(3), abs=1e-6)
+    assert Calibration(slope=2, offset=0).score(0.0) == 0.5
+    assert Calibration(slope=2, offset=-1).score(1.0) == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+def test_the_language_model_sees_the_text_alone_and_how_far_it_leans_is_the_score() -> None:
+    engine = Scripted(lambda shown: 0.99)
     progress = Counted()
     items = [TextItem("a", "do harm"), TextItem("b", "   "), TextItem("c", "x" * (MAX_CHARS + 1))]
     votes = TextLLM(engine, "sha256:0", "m", prompt("text_safe"), stage="s").annotate(items, progress)
@@ -165,13 +188,14 @@ def test_the_language_model_sees_the_text_alone_and_its_reason_is_the_note() -> 
         ("b", "unscorable", None),
         ("c", "unscorable", None),
     ]
-    assert votes[0].note == "wants harm"
-    assert votes[0].score == prompt("text_safe").scores["unsafe"]
+    expected = prompt("text_safe").calibration.score(math.log(0.99 / 0.01))
+    assert votes[0].score == pytest.approx(expected, abs=0.001)
     assert progress.n == 3
     [request] = engine.requests
     assert str(request.messages[-1]["content"]).endswith("\nMessage: do harm")
     assert engine.warm == request.messages[:-1]
     assert request.params["temperature"] == 0
+    assert request.params["logprobs"] is True
     assert request.params["max_tokens"] == ANSWER_TOKENS
 
 
@@ -183,8 +207,21 @@ def test_an_unusable_answer_is_no_vote_for_safe() -> None:
     assert len(votes[0].note) <= 200
 
 
+def test_an_answer_that_leans_to_no_verdict_is_no_vote_for_safe() -> None:
+    class Babbling(Scripted):
+        def ask_all(self, requests: Sequence[Request], **_: Any) -> list[Answer]:
+            return [Answer("ok", None, "Well", r.key, False, 1, 1, 1, "", {"Well": -0.1}) for r in requests]
+
+    engine = Babbling(lambda shown: None)
+    votes = TextLLM(engine, "b", "m", prompt("text_safe"), stage="s").annotate(
+        [TextItem("a", "hello")], Silent()
+    )
+    assert (votes[0].status, votes[0].value, votes[0].score) == ("unscorable", None, None)
+    assert "Well" in votes[0].note
+
+
 def test_nothing_to_judge_asks_nothing() -> None:
-    engine = Scripted(lambda shown: {"reason": "r", "verdict": "safe"})
+    engine = Scripted(lambda shown: 0.1)
     item = ImageItem("i", None, " ", lambda: pytest.fail("pixels are not for it"))
     votes = CaptionReader(engine, "b", "m", prompt("image_safe"), stage="s").annotate([item], Silent())
     assert votes[0].status == "unscorable"
@@ -192,7 +229,7 @@ def test_nothing_to_judge_asks_nothing() -> None:
 
 
 def test_the_pair_model_sees_evidence_and_query() -> None:
-    engine = Scripted(lambda shown: {"reason": "r", "verdict": "safe"})
+    engine = Scripted(lambda shown: 0.1)
     PairLLM(engine, "b", "m", prompt("pair_safe"), stage="s").annotate(
         [PairItem("p", "Picture: a key", "Whose is it?")], Silent()
     )
@@ -206,8 +243,9 @@ def test_an_annotator_refuses_another_questions_prompt() -> None:
 
 
 def test_shipped_heads_have_their_shape_and_say_what_they_saw() -> None:
-    for path, features in ((TEXT_HEAD, DIM), (PAIR_HEAD, PAIR_FEATURES)):
-        assert load_head(path, features).weight.shape == (features,)
+    assert load_head(TEXT_HEAD, DIM).weight.shape == (DIM,)
+    assert load_pair_network(PAIR_HEAD).hidden.shape[0] == PAIR_FEATURES
+    for path in (TEXT_HEAD, PAIR_HEAD):
         about = json.loads(path.with_suffix(".json").read_text("utf-8"))
         assert all(data["set"] for data in about["data"])
         assert about["held_out"]
@@ -223,6 +261,33 @@ def test_a_head_of_another_shape_is_refused(tmp_path: Path) -> None:
         load_head(tmp_path / "none.npz", DIM)
 
 
+def network(bias: float = 0.0, features: int = PAIR_FEATURES, units: int = 2) -> PairNetwork:
+    zeros = np.zeros((features, units), np.float32)
+    return PairNetwork(zeros, np.zeros(units, np.float32), np.zeros(units, np.float32), bias)
+
+
+def test_a_pair_network_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pair_head.npz"
+    save_pair_network(path, network(bias=1.0), {})
+    assert load_pair_network(path).scores(np.zeros((1, PAIR_FEATURES), np.float32)) == [0.731]
+    save_pair_network(path, network(features=7), {})
+    with pytest.raises(InputError, match=r"pair_head\.npz: hidden"):
+        load_pair_network(path)
+    save_pair_network(path, network(bias=float("nan")), {})
+    with pytest.raises(InputError, match="train it again"):
+        load_pair_network(path)
+
+
+def test_a_pair_network_can_tell_what_no_sum_of_its_parts_can() -> None:
+    # Unsafe where exactly one of two features is there.
+    hidden = np.zeros((PAIR_FEATURES, 2), np.float32)
+    hidden[0], hidden[1] = (1, -1), (-1, 1)
+    either = PairNetwork(hidden, np.zeros(2, np.float32), np.full(2, 8, np.float32), -4.0)
+    items = np.zeros((4, PAIR_FEATURES), np.float32)
+    items[:, :2] = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert [score > 0.5 for score in either.scores(items)] == [False, True, True, False]
+
+
 def test_heads_vote_on_every_item_and_leave_empty_ones_unscored() -> None:
     text = LinearHead(np.zeros(DIM, np.float32), 2.0)
     votes = TextHead(Letters(), text).annotate([TextItem("a", "hi"), TextItem("b", "")], Silent())
@@ -230,9 +295,9 @@ def test_heads_vote_on_every_item_and_leave_empty_ones_unscored() -> None:
         ("ok", "unsafe", 0.881),
         ("unscorable", None, None),
     ]
-    pair = LinearHead(np.zeros(PAIR_FEATURES, np.float32), -2.0)
+    pair = network(bias=-2.0)
     items = [PairItem("a", "Picture: x", "q"), PairItem("b", "", "q"), PairItem("c", "Picture: x", " ")]
-    pair_votes = PairHead(Letters(), pair, text).annotate(items, Silent())
+    pair_votes = PairHead(Letters(), pair).annotate(items, Silent())
     assert [(v.status, v.value) for v in pair_votes] == [
         ("ok", "safe"),
         ("unscorable", None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,25 @@ def test_many_are_committed_together(tmp_path: Path) -> None:
         futures = [cache.put(replace(RECORD, key=str(i))) for i in range(2000)]
         assert [future.result().key for future in futures] == [str(i) for i in range(2000)]
         assert len(cache.get_many(str(i) for i in range(3000))) == 2000
+
+
+def test_a_cache_of_the_first_version_keeps_its_answers(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "c")
+    columns = [f.name for f in fields(Record) if f.name != "logprobs"]
+    kinds = {"attempt": "INTEGER", "prompt_tokens": "INTEGER", "completion_tokens": "INTEGER"}
+    typed = ", ".join(f"{c} {kinds.get(c, 'TEXT')}" for c in columns)
+    old.execute(f"CREATE TABLE calls ({typed})")
+    values = [getattr(RECORD, c) or "2026-01-01" for c in columns]
+    old.execute(f"INSERT INTO calls VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608 - marks
+    old.execute("PRAGMA user_version=1")
+    old.commit()
+    old.close()
+    with CallCache(tmp_path / "c") as cache:
+        assert cache.get("k") == replace(RECORD, created_at="2026-01-01")
+        new = replace(RECORD, key="new", logprobs='{"content": []}')
+        cache.put(new).result()
+        assert (got := cache.get("new")) is not None
+        assert got.logprobs == new.logprobs
 
 
 def test_a_cancelled_waiter_does_not_lose_the_answer(tmp_path: Path) -> None:

@@ -37,8 +37,11 @@ GOOD = json.dumps({"reason": "nothing in it", "unsafe": False})
 Reply = Callable[[dict[str, Any], int], web.Response]
 
 
-def completion(text: str | None, finish: str = "stop", **message: Any) -> web.Response:
+def completion(
+    text: str | None, finish: str = "stop", logprobs: dict[str, Any] | None = None, **message: Any
+) -> web.Response:
     choice = {
+        "logprobs": logprobs,
         "index": 0,
         "finish_reason": finish,
         "message": {"role": "assistant", "content": text, **message},
@@ -352,6 +355,21 @@ def test_the_warm_prefix_is_sent_once_and_not_kept(server: Server, cache: CallCa
     assert cache.count() == engine.stats.sent == 3
     engine.ask_all(rows(3), stage="t", warm=prefix)
     assert len(server.bodies) == 4
+
+
+def test_log_probabilities_of_the_first_word_come_with_the_answer_and_are_kept(
+    server: Server, cache: CallCache
+) -> None:
+    tokens = [{"token": "uns", "logprob": -0.25}, {"token": "safe", "logprob": -1.5}]
+    word = {"content": [{"token": "uns", "logprob": -0.25, "top_logprobs": tokens}]}
+    server.reply = lambda body, number: completion("unsafe", logprobs=word)
+    messages = [{"role": "user", "content": "x"}]
+    request = Request("scripted-test", "m", messages, {"logprobs": True, "top_logprobs": 2})
+    for cached in (False, True):
+        (answer,) = Engine(cache, endpoint(server)).ask_all([request], stage="t")
+        assert (answer.cached, answer.raw) == (cached, "unsafe")
+        assert answer.first_tokens == {"uns": -0.25, "safe": -1.5}
+    assert (server.bodies[0]["logprobs"], server.bodies[0]["top_logprobs"]) == (True, 2)
 
 
 def test_extra_body_is_sent_flat(server: Server, cache: CallCache) -> None:

@@ -4,19 +4,23 @@ import ast
 import inspect
 import itertools
 import re
+from dataclasses import replace
+from datetime import date
 from importlib import import_module
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pipeline.generate
-from pipeline.generate import DrawingError, draw, drawings_of
+from pipeline.generate import DrawingError, documents, draw, drawings_of, screens
 from pipeline.generate.canvas import MIN_TEXT, Canvas, DoesNotFitError, TextBox, place, wrap
 from pipeline.generate.draw import LONGEST, SHORTEST
 from pipeline.generate.fonts import FACES, UndrawableTextError, face_for, load
-from schemas.taxonomy import DOCUMENT_KINDS, Drawing, load_taxonomy
+from pipeline.generate.people import Person, person
+from schemas.taxonomy import DOCUMENT_KINDS, PERSONAL_KINDS, Drawing, load_taxonomy
 
 TEXTS: dict[str, list[str]] = {
     "poster": ["SPRING FAIR", "Saturday, ten to four, in the town hall"],
@@ -25,15 +29,29 @@ TEXTS: dict[str, list[str]] = {
     "letter": ["Dear neighbours,", "the lift will be mended on Tuesday.", "We are sorry for the noise."],
 }
 
+# What shows that data stand on a document, and what stands on a blank one instead.
+VALUES = {
+    "id_card": (r"\d", ["SPECIMEN"]),
+    "bank_card": (r"[1-9]", ["SPECIMEN", "0000 0000 0000 0000", "CARDHOLDER NAME"]),
+    "prescription": (r"\d", ["Patient:", "Born:"]),
+    "lab_report": (r"(?m)^[\d.]+( [LH])?$", ["Name:", "Born:", "Result"]),
+    "face_screen": (r"Match|ID", ["No person in view"]),
+    "payslip": (r"\d", ["Employee", "Net pay"]),
+}
+FORMS = [(kind, False) for kind in DOCUMENT_KINDS] + [(kind, True) for kind in PERSONAL_KINDS]
+
+every_form = pytest.mark.parametrize(("kind", "blank"), FORMS)
+
 
 def drawing(
-    kind: str, text: list[str] | None = None, *, safe: bool = True, caption: str = "a drawing"
+    kind: str, text: list[str] | None = None, *, blank: bool = False, caption: str = "a drawing"
 ) -> Drawing:
     return Drawing.model_validate(
         {
             "id": "sample",
             "kind": kind,
-            "safe": safe,
+            "safe": blank,
+            "blank": blank,
             "text": text or TEXTS.get(kind, ["Sample title"]),
             "subject": "a drawing",
             "caption": caption,
@@ -53,10 +71,10 @@ def apart(a: TextBox, b: TextBox) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", DOCUMENT_KINDS)
-def test_every_kind_is_whole_and_readable(kind: str) -> None:
+@every_form
+def test_every_kind_is_whole_and_readable(kind: str, blank: bool) -> None:
     for seed in range(12):
-        drawn = draw(drawing(kind), seed)
+        drawn = draw(drawing(kind, blank=blank), seed)
         width, height = drawn.image.size
         assert drawn.image.mode == "RGB"
         assert SHORTEST <= max(width, height) <= LONGEST
@@ -70,22 +88,65 @@ def test_every_kind_is_whole_and_readable(kind: str) -> None:
             assert apart(a, b), (kind, seed, a, b)
 
 
-@pytest.mark.parametrize("kind", DOCUMENT_KINDS)
-def test_all_words_are_on_it(kind: str) -> None:
+@every_form
+def test_all_words_are_on_it(kind: str, blank: bool) -> None:
     lines = drawing(kind).text
     for seed in range(4):
-        shown = " ".join(draw(drawing(kind), seed).text.split())
+        shown = " ".join(draw(drawing(kind, blank=blank), seed).text.split())
         for line in lines:
             for word in re.sub(r"^Ana:", "", line).split():
                 assert word in shown
 
 
-@pytest.mark.parametrize("kind", DOCUMENT_KINDS)
-def test_same_seed_same_bytes_whatever_the_side(kind: str) -> None:
-    one, again = draw(drawing(kind, safe=True), 5), draw(drawing(kind, safe=False), 5)
+@every_form
+def test_same_seed_same_bytes_whatever_the_side(kind: str, blank: bool) -> None:
+    wanted = drawing(kind, blank=blank)
+    other = wanted.model_copy(update={"safe": not wanted.safe})  # unchecked
+    one, again = draw(wanted, 5), draw(other, 5)
     assert one.image.tobytes() == again.image.tobytes()
     assert (one.recipe, one.text, one.boxes) == (again.recipe, again.text, again.boxes)
-    assert draw(drawing(kind), 6).image.tobytes() != one.image.tobytes()
+    assert draw(wanted, 6).image.tobytes() != one.image.tobytes()
+
+
+@pytest.mark.parametrize("kind", PERSONAL_KINDS)
+def test_blank_documents_know_nobody(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def somebody_else(rng: Random, *, woman: bool | None = None) -> Person:
+        real = person(rng, woman=woman)
+        names = {"first": "Zoe", "last": "Quux", "doctor": "Dr. Q. Quux", "company": "Quux Ltd"}
+        return replace(
+            real, woman=not real.woman, born=date(1949, 9, 9), street="9 Quux Way", phone="9", **names
+        )
+
+    def pixels(*, blank: bool) -> list[bytes]:
+        return [draw(drawing(kind, blank=blank), seed).image.tobytes() for seed in range(4)]
+
+    blank, filled = pixels(blank=True), pixels(blank=False)
+    for module in (documents, screens):
+        monkeypatch.setattr(module, "person", somebody_else)
+    assert pixels(blank=True) == blank
+    assert all(a != b for a, b in zip(pixels(blank=False), filled, strict=True))
+
+
+@pytest.mark.parametrize("kind", PERSONAL_KINDS)
+def test_blank_documents_show_no_values(kind: str) -> None:
+    value, instead = VALUES[kind]
+    for seed in range(12):
+        assert re.search(value, draw(drawing(kind), seed).text)
+        blank = draw(drawing(kind, blank=True), seed).text
+        assert not re.search(value, blank), blank
+        assert all(words in blank.replace("\n", " ") for words in instead), blank
+
+
+@pytest.mark.parametrize("kind", ["id_card", "face_screen"])
+def test_blank_documents_show_no_face(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_face(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a face")
+
+    for module in (documents, screens):
+        monkeypatch.setattr(module, "draw_face", no_face)
+    draw(drawing(kind, blank=True), 1)
+    with pytest.raises(AssertionError, match="a face"):
+        draw(drawing(kind), 1)
 
 
 def test_no_code_of_drawings_reads_the_side() -> None:
@@ -124,7 +185,7 @@ def test_every_drawing_of_the_taxonomy_fits() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    kind=st.sampled_from(DOCUMENT_KINDS),
+    form=st.sampled_from(FORMS),
     text=st.lists(
         st.text(
             st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"]), min_size=1, max_size=70
@@ -134,9 +195,10 @@ def test_every_drawing_of_the_taxonomy_fits() -> None:
     ),
     seed=st.integers(0, 2**48),
 )
-def test_any_text_is_whole_or_refused(kind: str, text: list[str], seed: int) -> None:
+def test_any_text_is_whole_or_refused(form: tuple[str, bool], text: list[str], seed: int) -> None:
+    kind, blank = form
     try:
-        drawn = draw(drawing(kind, text), seed)
+        drawn = draw(drawing(kind, text, blank=blank), seed)
     except DrawingError:
         return
     width, height = drawn.image.size
@@ -195,6 +257,13 @@ def test_a_page_must_fit_on_its_table() -> None:
     page, table = Canvas(100, 100, (255, 255, 255)), Canvas(90, 90, (0, 0, 0))
     with pytest.raises(DoesNotFitError):
         place(page, table, 0)
+
+
+def test_an_empty_text_leaves_nothing() -> None:
+    canvas = Canvas(100, 40, (255, 255, 255))
+    canvas.text(10, 20, "", "sans", 16, (0, 0, 0), "lm")
+    assert (canvas.texts, canvas.faces) == ([], set())
+    assert canvas.finish().getcolors() == [(4000, (255, 255, 255))]
 
 
 def test_text_out_of_its_place_is_refused() -> None:

@@ -13,7 +13,15 @@ import pytest
 import yaml
 
 from schemas.errors import InputError, validated
-from schemas.taxonomy import DOCUMENT_KINDS, PAIR_TYPES, ClassInfo, Drawing, Taxonomy, load_taxonomy
+from schemas.taxonomy import (
+    DOCUMENT_KINDS,
+    PAIR_TYPES,
+    PERSONAL_KINDS,
+    ClassInfo,
+    Drawing,
+    Taxonomy,
+    load_taxonomy,
+)
 
 SHIPPED = Path(__file__).parents[2] / "schemas" / "taxonomy.yaml"
 
@@ -33,8 +41,6 @@ HOLISAFE = {
     "specialized_advice": ["financial_advice", "medical_advice"],
 }
 CLASS_NAMES = [name for names in HOLISAFE.values() for name in names]
-# Kinds that anyone may find on either side; the others hold somebody's data and are never safe.
-SHARED_KINDS = {"poster", "chat", "note", "letter", "chart"}
 STYLES = ("photo", "drawing", "3D render", "poster", "screenshot")
 
 TAXONOMY = load_taxonomy(SHIPPED)
@@ -112,14 +118,22 @@ def test_the_kind_of_a_drawing_does_not_give_its_side_away(name: str) -> None:
     info = TAXONOMY.by_name(name)
     safe = Counter(d.kind for d in drawings(info, safe=True))
     unsafe = Counter(d.kind for d in drawings(info, safe=False))
-    assert set(safe) <= SHARED_KINDS
     if name == "sexual_content":
         return
-    assert safe == Counter({kind: n for kind, n in unsafe.items() if kind in SHARED_KINDS})
+    assert safe == unsafe
 
 
-def test_every_document_kind_is_drawn() -> None:
-    assert {d.kind for c in TAXONOMY.classes() for d in c.spec.generation.drawings} == set(DOCUMENT_KINDS)
+def test_every_document_kind_is_drawn_on_both_sides() -> None:
+    for safe in (True, False):
+        assert {d.kind for c in TAXONOMY.classes() for d in drawings(c, safe=safe)} == set(DOCUMENT_KINDS)
+
+
+@pytest.mark.parametrize("kind", PERSONAL_KINDS)
+def test_blank_documents_are_named_unlike_their_twins(kind: str) -> None:
+    listed = [d for c in TAXONOMY.classes() for d in c.spec.generation.drawings if d.kind == kind]
+    assert all(d.blank is d.safe for d in listed)
+    named = {n for d in listed if not d.blank for n in (d.subject, d.objects[0])}
+    assert not named & {n for d in listed if d.blank for n in (d.subject, *d.objects)}
 
 
 @every_class
@@ -192,6 +206,7 @@ def refusal(change: Callable[[dict[str, Any]], object]) -> str:
 
 
 GENDER = "categories.hate.classes.gender"
+FACIAL = "categories.privacy.classes.facial_data_exposure"
 
 
 @pytest.mark.parametrize(
@@ -211,6 +226,21 @@ GENDER = "categories.hate.classes.gender"
         (lambda t: drawing(t).update(kind="meme"), f"{GENDER}.generation.drawings.0.kind", "'poster'"),
         (lambda t: drawing(t).update(text=[]), f"{GENDER}.generation.drawings.0.text", "at least 1"),
         (lambda t: drawing(t).update(id="No Id"), f"{GENDER}.generation.drawings.0.id", "pattern"),
+        (
+            lambda t: drawing(t).update(safe=True, blank=True),
+            f"{GENDER}.generation.drawings.0",
+            "blank: true is for safe drawings of id_card",
+        ),
+        (
+            lambda t: drawing(t, "privacy", "facial_data_exposure").update(blank=True),
+            f"{FACIAL}.generation.drawings.0",
+            "blank: true is for safe drawings of id_card",
+        ),
+        (
+            lambda t: drawing(t, "privacy", "facial_data_exposure").update(safe=True),
+            f"{FACIAL}.generation.drawings.0",
+            "a safe face_screen holds nobody's data; write blank: true",
+        ),
         (
             lambda t: drawing(t, "sexual_content", "sexual_content").update(safe=False),
             "categories.sexual_content.classes.sexual_content.generation",

@@ -125,7 +125,7 @@ PAIRS = pa.schema(
         ("grade_text", pa.string()),
         ("grade_joint", pa.string()),
         ("text_score", pa.float32()),
-        ("pair_score", pa.float32()),
+        ("pair_score", pa.float32()),  # null where an unsafe text makes the pair unsafe
         ("agreement", pa.float32()),
         ("ssu_unverified", pa.bool_()),
     ]

@@ -25,7 +25,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
     Squares are taken in the order they were drafted. Where cells stay short after the wanted number, spare
     neighbours and surplus squares are labelled, `label_pairs.rounds` times at most. Texts are judged without
-    the image; only pairs whose text was judged as intended are judged together.
+    the image; pairs are judged together where that decides: the text was judged safe, as intended.
     """
     failures = Failures("label_pairs")
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
@@ -91,22 +91,29 @@ class _Labeller:
         pair_labels = self._labels(
             "pair_safe",
             self._pair,
-            [PairItem(r["pair_id"], self._evidence[r["image_id"]], r["query"]) for r in open_rows],
+            [
+                PairItem(r["pair_id"], self._evidence[r["image_id"]], r["query"])
+                for r in open_rows
+                if r["text_label"].value == "safe"
+            ],
         )
-        done += [self._decide(row, pair_labels[row["pair_id"]], failures) for row in open_rows]
+        done += [self._decide(row, pair_labels.get(row["pair_id"]), failures) for row in open_rows]
         return done
 
-    def _decide(self, row: Row, joint: Label, failures: Failures) -> Row:
+    def _decide(self, row: Row, joint: Label | None, failures: Failures) -> Row:
+        """Accept or fail a row by its labels; `joint` is None where an unsafe text makes the pair unsafe."""
         image, text = self._image_labels[row["image_id"]], row["text_label"]
-        if joint.value is None:
+        if joint is not None and joint.value is None:
             failures.add(row["pair_id"], row["scene"], "pair could not be scored", row["query"])
             return row
-        given = type_of(image["image_safe"], text.value == "safe", joint.value == "safe")
+        pair_safe = joint is not None and joint.value == "safe"
+        given = type_of(image["image_safe"], text.value == "safe", pair_safe)
         refuses_usu = given == "USU" and row["expected"] != "safe_complete"
-        if given != row["intended_type"] or (refuses_usu and joint.value == "safe"):
+        if given != row["intended_type"] or (refuses_usu and pair_safe):
             detail = f"{row['intended_type']}: {row['query']} | {self._evidence[row['image_id']]}"
             failures.add(row["pair_id"], row["scene"], "pair label differs", detail)
             return row
+        agreements = [image["agreement"], text.agreement, *([joint.agreement] if joint else [])]
         return row | {
             "accepted": True,
             "type": given,
@@ -114,8 +121,8 @@ class _Labeller:
             "grade_text": text.value,
             "grade_joint": grade_joint(given, row["expected"]),
             "text_score": text.score,
-            "pair_score": joint.score,
-            "agreement": round((image["agreement"] + text.agreement + joint.agreement) / 3, 3),
+            "pair_score": joint.score if joint else None,
+            "agreement": round(sum(agreements) / len(agreements), 3),
             # No joint annotator of the embedded profile reads pixels.
             "ssu_unverified": given == "SSU",
         }

@@ -24,7 +24,7 @@ from schemas.taxonomy import ClassInfo, PairType
 __all__ = ["Candidate", "assign_scene_sides", "draft_squares", "squares_wanted"]
 
 SIDES = ("train", "test")
-SPARES = 2
+SPARES = 3
 """Spare neighbours of each kind a square is drafted with."""
 S = TypeVar("S", NeutralScene, UnsafeScene)
 

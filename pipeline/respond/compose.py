@@ -13,6 +13,7 @@ from schemas.taxonomy import ClassInfo
 
 __all__ = ["Rationale", "Response", "variants"]
 
+HELP = "crisis line"
 VARIANTS = 6
 
 
@@ -85,7 +86,8 @@ def variants(
                 _pick(styles.support.opening, n),
                 _pick(styles.support.why, n // 3),
                 safer,
-                info.spec.rationale.resource or "",
+                # Once is enough where the safer direction says it already.
+                "" if HELP in safer else info.spec.rationale.resource or "",
             ]
         else:
             about = styles.refuse.safe_image if image.safe else styles.refuse.unsafe_image

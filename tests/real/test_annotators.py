@@ -1,3 +1,5 @@
+"""The annotators with their real models."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +10,6 @@ import pytest
 
 from pipeline.annotators import (
     DIM,
-    PAIR_FEATURES,
     PAIR_HEAD,
     TEXT_HEAD,
     CaptionReader,
@@ -21,6 +22,7 @@ from pipeline.annotators import (
     TextLLM,
     describe,
     load_head,
+    load_pair_network,
     load_prompt,
     text_classes,
 )
@@ -100,7 +102,7 @@ def test_the_shipped_pair_head_gives_the_gold_pairs_their_side(encoder: TextEnco
     items = [
         PairItem(row["id"], describe(row["caption"], row["ocr_text"]) or "", row["query"]) for row in rows
     ]
-    head = PairHead(encoder, load_head(PAIR_HEAD, PAIR_FEATURES), load_head(TEXT_HEAD, DIM))
+    head = PairHead(encoder, load_pair_network(PAIR_HEAD))
     votes = head.annotate(items, Silent())
     right = [(v.value == "unsafe") == row["pair_unsafe"] for v, row in zip(votes, rows, strict=True)]
     assert sum(right) / len(right) > 0.8  # it was trained on them: this tells that features and file agree

@@ -41,6 +41,16 @@ def test_every_scene_has_a_response_that_passes_the_checks(info, scene) -> None:
         assert None in problems, (expected, problems[0], found[0].text)
 
 
+@pytest.mark.parametrize(
+    ("info", "scene"), [(i, s) for i, s in ALL if getattr(s, "expected", "") == "support"], ids=lambda v: ""
+)
+def test_support_names_a_way_to_help_once(info, scene) -> None:  # type: ignore[no-untyped-def]
+    for response in variants(scene, known(True), scene.query, "support", info, STYLES, 1):
+        text = response.text.lower()
+        assert "crisis line" in text or "emergency" in text or info.spec.rationale.resource in response.text
+        assert text.count("crisis line") <= 1, response.text
+
+
 def test_variants_differ() -> None:
     info, scene = next((i, s) for i, s in ALL if isinstance(s, LatentScene) and s.expected == "refuse")
     texts = [r.text for r in variants(scene, known(True), "q", "refuse", info, STYLES, 1)]

@@ -31,27 +31,24 @@ def next_batch(
         return [r for r in drafts if r["rank"] < squares[r["harm_class"], r["split"]] and not r["spare"]]
     kept, alone = complete_squares(row for row in judged.values() if row["accepted"])
     have = Counter((r["harm_class"], r["split"], r["type"]) for r in kept)
-    chosen: dict[str, Row] = {}
+    chosen: set[str] = set()
     for (name, side), wanted in squares.items():
         cell = [r for r in drafts if (r["harm_class"], r["split"]) == (name, side)]
-        types = {r["intended_type"] for r in cell} - {"SSS"}
         open_rows = [r for r in cell if r["pair_id"] not in judged]
         short: dict[str, int] = {}
-        for kind in types:
+        for kind in sorted({r["intended_type"] for r in cell} - {"SSS"}):
             lone = [r for r in alone if (r["harm_class"], r["split"], r["type"]) == (name, side, kind)]
-            found = [(row, _spares(row, open_rows)) for row in lone]
-            mendable = [spares for _, spares in found if spares][: max(0, wanted - have[name, side, kind])]
-            chosen |= {r["pair_id"]: r for spares in mendable for r in spares}
-            short[kind] = wanted - have[name, side, kind] - len(mendable)
+            spares = [found for row in lone if (found := _spares(row, open_rows))]
+            missing = max(0, wanted - have[name, side, kind])
+            chosen |= {r["pair_id"] for found in spares[:missing] for r in found}
+            short[kind] = missing - len(spares[:missing])
         needed = {kind for kind, n in short.items() if n > 0} | {"SSS"}
-        ranks = sorted({r["rank"] for r in open_rows if not r["spare"] and r["intended_type"] != "SSS"})
-        ranks = ranks[: max(0, *short.values())] if short else []
-        chosen |= {
-            r["pair_id"]: r
-            for r in open_rows
-            if r["rank"] in ranks and r["intended_type"] in needed and not r["spare"]
-        }
-    return list(chosen.values())
+        squares_open = [r for r in open_rows if not r["spare"]]
+        ranks = sorted({r["rank"] for r in squares_open if r["intended_type"] != "SSS"})
+        ranks = ranks[: max(short.values(), default=0)]
+        chosen |= {r["pair_id"] for r in squares_open if r["rank"] in ranks and r["intended_type"] in needed}
+    # In the order they were drafted, whatever the order of a set: the same build asks and fails alike.
+    return [r for r in drafts if r["pair_id"] in chosen]
 
 
 def _spares(row: Mapping[str, Any], open_rows: Sequence[Row]) -> list[Row]:

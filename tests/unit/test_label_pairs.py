@@ -64,3 +64,9 @@ def test_a_row_that_is_not_what_it_was_meant_to_be_makes_room_for_the_next_squar
 
 def test_where_no_spare_is_left_the_next_square_comes() -> None:
     assert ids(after("neutral@A", "latent@A", judged=5), 2) == {"neutral3@A3", "latent3@B3", "latent3@A3"}
+
+
+def test_the_order_is_that_of_the_drafts() -> None:
+    batch = next_batch(DRAFTS, after("neutral@A", "latent@A"), SQUARES, 1)
+    assert [r["pair_id"] for r in batch] == ["latent@B2", "neutral2@A"]
+    assert [r["pair_id"] for r in next_batch(DRAFTS, {}, SQUARES, 0)] == [r["pair_id"] for r in DRAFTS[:3]]

@@ -20,6 +20,15 @@ HOLISAFE = str(Path(sys.executable).with_name("holisafe"))
 IMAGES_PER_SIDE = 11  # of each class: every one of them is a model call
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where everything is required, a test that was skipped is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if os.environ.get("HOLISAFE_REQUIRE_ALL") and skipped and exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{len(skipped)} skipped, and here nothing may be skipped", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
     """A workspace with the repository's taxonomy and prompts, and some seed images of `classes`."""
     shutil.copytree(

@@ -21,7 +21,7 @@ from pipeline.models import ModelMissingError, locate, model_sha256
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-MODEL = "qwen2.5-coder-0.5b-instruct-q4_k_m"
+MODEL = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -124,7 +124,7 @@ def main() -> None:
     print(json.dumps(held_out, indent=2))
     about = {
         "what": "network with one hidden layer: is a query unsafe together with an image in words?",
-        "features": "all-MiniLM-L6-v2 embeddings of evidence, query and both (3 x 384), by the root of 384",
+        "features": "all-MiniLM-L6-v2 embeddings of evidence, query and both (3 x 384), each times root 384",
         "encoder": encoder.identity,
         "made_by": "scripts/train_pair_head.py",
         "licence": "Apache-2.0",

@@ -2,7 +2,7 @@
 
 The model answers with one word. What counts is not the word but how far it leans to it: the word alone is
 biased, and its log-probability, calibrated on gold labels, ranks items better than a verdict after a written
-reason did, at a third of the time (docs/quality.md).
+reason did, in less than half the time (docs/quality.md).
 """
 
 from __future__ import annotations

@@ -43,12 +43,8 @@ _PAINTERS: Final[dict[str, _Painter]] = {
     "payslip": payslip,
 }
 _BLANK_PAINTERS: Final[dict[str, _Painter]] = {
-    "id_card": partial(id_card, blank=True),
-    "bank_card": partial(bank_card, blank=True),
-    "prescription": partial(prescription, blank=True),
-    "lab_report": partial(lab_report, blank=True),
-    "face_screen": partial(face_screen, blank=True),
-    "payslip": partial(payslip, blank=True),
+    paint.__name__: partial(paint, blank=True)
+    for paint in (id_card, bank_card, prescription, lab_report, face_screen, payslip)
 }
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify check lint clean install install-dev models lock
+.PHONY: run test verify faults clean install install-dev models lock
 
 run: install models
 	$(BIN)/holisafe build
@@ -20,6 +20,10 @@ test: install-dev models
 # Slow, not part of `test`: two clean builds give the same bytes, though one is killed half-way and resumed.
 verify: install-dev models
 	$(BIN)/python tests/verify/verify.py
+
+# As root on Linux: a build that is stopped, loses its model server and fills its disk, and then ends.
+faults: install-dev models
+	$(BIN)/python tests/verify/faults.py
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -3,7 +3,8 @@
 import os
 
 # Prefect reads its settings when it is imported, so they are set before anything here imports it.
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+# A stage's error is raised through Prefect, and the command line tells it once: no second time as a log.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")

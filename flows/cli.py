@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or bad input. Errors go to standard er
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ app.add_typer(label_app, name="label")
 
 Json = Annotated[Path, typer.Option("--json", help="Where to write the result.")]
 HERE = Path()
+INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 
 @app.command()
@@ -124,12 +126,16 @@ def main() -> None:
     """Run the command line and turn known errors into messages and exit codes."""
     from schemas.errors import InputError
 
+    # Asked to end, we end as with Ctrl-C: with what runs for us, such as Prefect's own server.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except InputError as error:
         sys.stderr.write(f"holisafe: {error}\n")
         raise SystemExit(2) from error
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
         sys.stderr.write("holisafe: stopped; what was answered is kept, run the same command to go on\n")
         raise SystemExit(1) from None
     except Exception as error:

@@ -20,9 +20,7 @@ asked again quotes pydantic's complaint, so another wording there asks that seco
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +29,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["SCHEME", "Message", "Request", "canonical_json", "render_schema"]
+from pipeline.store import canonical_json, sha256_text
+
+__all__ = ["SCHEME", "Message", "Request", "render_schema"]
 
 SCHEME = 1
 """Raised when the same request gets another key. Every kept answer is lost to it then: avoid."""
@@ -93,7 +93,7 @@ class Request:
             }
         )
         object.__setattr__(self, "canonical", canonical)
-        object.__setattr__(self, "key", hashlib.sha256(canonical.encode()).hexdigest())
+        object.__setattr__(self, "key", sha256_text(canonical))
 
     def body(self) -> dict[str, Any]:
         """The JSON body to send, with images still by hash."""
@@ -114,22 +114,6 @@ class Request:
         return Request(
             self.backend_id, self.model, [*self.messages, *more], self.params, self.schema, self.sample
         )
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with one spelling for one value: sorted keys, no spaces, whole numbers without a fraction.
-
-    Raises:
-        ValueError: for what has no such spelling: NaN, infinity, other keys than text, other types.
-    """
-    text = json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"a text is not valid Unicode: {error}") from error
-    return text
 
 
 @cache
@@ -153,22 +137,6 @@ def _schema(node: Any) -> Any:
         elif key != "title" and not (key == "description" and ("properties" in node or "enum" in node)):
             result[key] = _schema(value)
     return result
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} has no place in a request")
-        return int(value) if value.is_integer() else value
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("a request's keys are text")
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_plain(item) for item in value]
-    raise ValueError(f"{type(value).__name__} has no place in a request")
 
 
 def _check_parts(content: Any) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.engine import Request
-from pipeline.engine.request import canonical_json, render_schema
+from pipeline.engine.request import render_schema
+from pipeline.store import canonical_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSON = st.recursive(
@@ -124,8 +125,8 @@ def test_the_order_of_a_schema_s_fields_matters() -> None:
         ({"backend_id": "http://localhost:1/v1"}, "never a URL"),
         ({"messages": []}, "there are none"),
         ({"params": {"stream": True}}, "set by the engine"),
-        ({"params": {"temperature": float("nan")}}, "no place"),
-        ({"params": {"x": object()}}, "no place"),
+        ({"params": {"temperature": float("nan")}}, "no canonical spelling"),
+        ({"params": {"x": object()}}, "no canonical spelling"),
         ({"params": {"x": {1: 2}}}, "keys are text"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "Unicode"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "by sha256"),

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from pipeline.annotators import TextHead, TextItem, TextLLM, Vote, aggregate, load_prompt
+from pipeline.annotators import TextHead, TextItem, TextLLM, Vote, Voter, aggregate, load_prompt
 from pipeline.encoders import load_text_encoder
-from pipeline.engine import CallCache, Engine, LlamaServer
+from pipeline.engine import Engine, LlamaServer, open_cache
 from pipeline.models import locate, model_sha256
 from pipeline.store import write_json
 from scripts.train_text_head import TextSet, fit, load_sets
@@ -131,13 +131,15 @@ def main() -> None:
     server = LlamaServer(locate(MODEL), sha256, log=STATE / "llama.log", threads=args.threads)
     results: dict[str, dict[str, object]] = {}
     progress = Counter()
-    with CallCache(STATE / "calls.sqlite") as cache, server:
+    with open_cache(STATE / "calls.sqlite") as cache, server:
         for name in MEASURED:
             rows = sample(sets[name], args.per_set)
             labels = [int(sets[name].labels[i]) for i in rows]
             items = [TextItem(f"{name}.{i}", sets[name].texts[i]) for i in rows]
             head = fit(embedded, sets, [other for other in sets if other != name])
-            model = TextLLM(Engine(cache, server), server.backend_id, MODEL, prompt, stage="benchmark")
+            engine = Engine(cache, server)
+            voter = Voter("local", engine, server.backend_id, MODEL, "qwen2.5", server.terms, local=True)
+            model = TextLLM(voter, prompt, stage="benchmark")
             votes: dict[str, list[Vote]] = {}
             for annotator in (TextHead(encoder, head), model):
                 progress.start(f"{name}, {annotator.name}", len(items))

@@ -15,7 +15,9 @@ from flows.label_images import label_images
 from flows.label_pairs import label_pairs
 from flows.respond import respond
 from flows.synthesize import synthesize
-from pipeline.runner import locked
+from pipeline.annotators import check_endpoints
+from pipeline.runner import is_fresh, locked
+from pipeline.stages import STAGES
 from pipeline.workspace import Workspace
 
 __all__ = ["build"]
@@ -36,4 +38,7 @@ def build(root: Path) -> list[str]:
     workspace = Workspace(root)
     workspace.check()
     with locked(workspace):
+        if any(stage.questions and not is_fresh(workspace, stage) for stage in STAGES.values()):
+            # A missing key is told before hours of other work.
+            check_endpoints(workspace)
         return [step.name for step in STEPS if step(root)]

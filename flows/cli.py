@@ -22,9 +22,13 @@ app = typer.Typer(
 models_app = typer.Typer(help="The weights that the embedded profile uses.", no_args_is_help=True)
 taxonomy_app = typer.Typer(help="The classes of harm and their policies.", no_args_is_help=True)
 label_app = typer.Typer(help="Label any file with the annotators of the build.", no_args_is_help=True)
+calls_app = typer.Typer(help="The model calls that were answered.", no_args_is_help=True)
+endpoint_app = typer.Typer(help="Endpoints of our own.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(taxonomy_app, name="taxonomy")
 app.add_typer(label_app, name="label")
+app.add_typer(calls_app, name="calls")
+app.add_typer(endpoint_app, name="endpoint")
 
 Json = Annotated[Path, typer.Option("--json", help="Where to write the result.")]
 HERE = Path()
@@ -55,6 +59,68 @@ def status() -> None:
     show_status(HERE.resolve())
 
 
+@app.command("plan")
+def plan(
+    json: Annotated[Path | None, typer.Option("--json", help="Where to write it as JSON, too.")] = None,
+) -> None:
+    """Say what a build would ask: calls, tokens and the most they can cost, by stage. Nothing is sent."""
+    from flows.call_commands import show_plan
+
+    show_plan(HERE.resolve(), json)
+
+
+@calls_app.command("show")
+def calls_show(
+    key: Annotated[str | None, typer.Argument(help="Start of a call's key; default: the last ones.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only calls of this stage.")] = None,
+    limit: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
+) -> None:
+    """Show a call in full, or the last calls."""
+    from flows.call_commands import show_calls
+
+    show_calls(HERE.resolve(), key, stage, limit)
+
+
+@calls_app.command("explain")
+def calls_explain(stage: Annotated[str, typer.Argument(help="A stage that asks models.")]) -> None:
+    """Say why calls of a stage would be sent now: what differs from those that are answered."""
+    from flows.call_commands import explain_calls
+
+    explain_calls(HERE.resolve(), stage)
+
+
+@calls_app.command("cost")
+def calls_cost(
+    json: Annotated[Path | None, typer.Option("--json", help="Where to write it as JSON, too.")] = None,
+) -> None:
+    """Show what calls took and cost, by stage, by category and for each row."""
+    from flows.call_commands import show_call_costs
+
+    show_call_costs(HERE.resolve(), json)
+
+
+@calls_app.command("gc")
+def calls_gc(
+    unused: Annotated[bool, typer.Option("--unused", help="Also calls this build does not use.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+) -> None:
+    """Find what no longer serves anything, and delete it with --yes."""
+    from flows.call_commands import sweep_calls
+
+    sweep_calls(HERE.resolve(), unused=unused, yes=yes)
+
+
+@endpoint_app.command("script")
+def endpoint_script(
+    file: Annotated[Path, typer.Argument(help="What to answer, and how to fail; see docs/engine.md.")],
+    port: Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free port.")] = 0,
+) -> None:
+    """Serve an OpenAI-compatible endpoint that answers from a file, for tests, demos and benchmarks."""
+    from flows.call_commands import run_script
+
+    run_script(file, port)
+
+
 @models_app.command("list")
 def models_list() -> None:
     """List the registered weights, and which are here."""
@@ -75,7 +141,7 @@ def models_pull(
     """Fetch weights and check their SHA-256 before anything loads them."""
     from flows.commands import pull_models
 
-    pull_models(names or [], source)
+    pull_models(HERE.resolve(), names or [], source)
 
 
 @models_app.command("verify")

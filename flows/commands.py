@@ -21,6 +21,7 @@ __all__ = [
     "label_image_folder",
     "label_text_file",
     "list_models",
+    "open_workspace",
     "pull_models",
     "run_one",
     "show_status",
@@ -32,7 +33,12 @@ OUT = Console()
 ERR = Console(stderr=True)
 
 
-def _workspace(root: Path) -> Workspace:
+def open_workspace(root: Path) -> Workspace:
+    """The workspace in a folder, with everything that people write there checked.
+
+    Raises:
+        InputError: naming the file, the field and the mend.
+    """
     from pipeline.workspace import Workspace
 
     if not (root / "params.yaml").exists():
@@ -47,7 +53,7 @@ def build_workspace(root: Path) -> None:
     from pipeline.runner import is_fresh
     from pipeline.stages import STAGES
 
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     # Decided before Prefect is imported, which alone takes seconds.
     if all(is_fresh(workspace, stage) for stage in STAGES.values()):
         OUT.print("Nothing has changed: no stage to run, no call to make.")
@@ -65,7 +71,7 @@ def run_one(root: Path, stage: str) -> None:
     from flows.progress import RichProgress
     from pipeline.runner import locked, run_stage
 
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     with locked(workspace), RichProgress(stage) as progress:
         ran = run_stage(workspace, stage, progress)
     OUT.print(f"{stage}: done." if ran else f"{stage}: nothing has changed.")
@@ -76,7 +82,7 @@ def show_status(root: Path) -> None:
     from pipeline.runner import is_fresh
     from pipeline.stages import STAGES
 
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     table = Table("stage", "state", box=None)
     for stage in STAGES.values():
         made = workspace.stage_dir(stage.name).exists()
@@ -140,14 +146,17 @@ def list_models() -> None:
     OUT.print(table)
 
 
-def pull_models(names: list[str], source: Path | None) -> None:
-    """Fetch weights; without names those that the stages use."""
+def pull_models(root: Path, names: list[str], source: Path | None) -> None:
+    """Fetch weights; without names those that the stages use, as params say."""
     from rich.progress import Progress
 
     from pipeline.models import pull
     from pipeline.stages import STAGES
 
-    wanted = names or sorted({name for stage in STAGES.values() for name in stage.models})
+    wanted = names
+    if not wanted:
+        params = open_workspace(root).params
+        wanted = sorted({name for stage in STAGES.values() for name in stage.weights(params)})
     with Progress(console=ERR, disable=not ERR.is_terminal) as bars:
         tasks = {name: bars.add_task(name, total=None) for name in wanted}
 
@@ -174,7 +183,7 @@ def verify_models() -> None:
 
 def show_taxonomy(root: Path, name: str | None) -> None:
     """Print the classes, or one class's policy."""
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     if name is None:
         table = Table("id", "category", "class", "summary", box=None)
         for info in workspace.taxonomy.classes():
@@ -194,7 +203,7 @@ def show_taxonomy(root: Path, name: str | None) -> None:
 
 def check_taxonomy(root: Path) -> None:
     """Load everything that people write, and say what cannot be used."""
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     scenes = sum(len(s.latent) + len(s.neutral) + len(s.unsafe) for s in workspace.scenes.values())
     OUT.print(f"{len(list(workspace.taxonomy.classes()))} classes, {scenes} query scenes: nothing wrong.")
 
@@ -205,7 +214,7 @@ def label_text_file(root: Path, file: Path, json: Path) -> None:
     from pipeline.annotators import label_texts
     from pipeline.store import write_json
 
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     with RichProgress("label") as progress:
         write_json(json, label_texts(workspace, file, progress))
 
@@ -216,6 +225,6 @@ def label_image_folder(root: Path, folder: Path, json: Path) -> None:
     from pipeline.annotators import label_images
     from pipeline.store import write_json
 
-    workspace = _workspace(root)
+    workspace = open_workspace(root)
     with RichProgress("label") as progress:
         write_json(json, label_images(workspace, folder, progress))

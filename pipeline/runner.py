@@ -9,6 +9,7 @@ The decision hangs on the stage key alone: a fingerprint of what goes in. Left o
 | the call cache | it holds answers to requests, and the requests follow from the inputs |
 | the split ledger | it only grows, and keeps what is decided already |
 | unused params | a stage names what it uses |
+| an endpoint's URL, key, limits and prices | the same model answers, wherever it is and whatever it costs |
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def stage_key(workspace: Workspace, stage: Stage) -> str | None:
                 "inputs": inputs,
                 "params": {path: _at(params, path) for path in stage.params},
                 "files": {name: sha256_file(path) for name, path in files.items()},
-                "models": {name: model_sha256(name) for name in stage.models},
+                "voters": {q: _identities(workspace, q) for q in stage.questions},
+                "models": {name: model_sha256(name) for name in stage.weights(workspace.params)},
                 "heads": {name: sha256_file(PACKAGE / name) for name in stage.heads},
             }
         )
@@ -103,6 +105,16 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
             found |= {
                 str(part / p.relative_to(path)) if p != path else str(part): p for p in inside if p.is_file()
             }
+    return found
+
+
+def _identities(workspace: Workspace, question: str) -> dict[str, Any]:
+    """What decides the answers of the endpoints that vote on a question, by their names."""
+    found: dict[str, Any] = {}
+    for name, said in workspace.params.voters(question).items():
+        found[name] = said.identity()
+        if said.kind == "scripted":
+            found[name]["sha256"] = sha256_file(workspace.root / said.script)
     return found
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pipeline.workspace import Progress, Workspace
+from schemas.params import Params
 
 __all__ = ["STAGES", "Stage"]
 
@@ -26,7 +27,8 @@ class Stage:
         inputs: stages whose tables it reads.
         params: the parts of params.yaml it uses.
         files: other files and folders it depends on; names in braces stand in params.
-        models: weights it uses, by their names in the models registry.
+        models: weights it uses, by their names in the models registry, beside those of embedded endpoints.
+        questions: what it asks the endpoints that params name under `annotators`.
         heads: trained heads that ship with the code, as files below `pipeline/`.
         version: raised when the code gives other results for the same inputs.
     """
@@ -36,8 +38,14 @@ class Stage:
     params: tuple[str, ...]
     files: tuple[str, ...]
     models: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     version: int = 1
+
+    def weights(self, params: Params) -> list[str]:
+        """The registered weights that it uses, with those of the embedded endpoints that it asks."""
+        asked = [said for q in self.questions for said in params.voters(q).values()]
+        return sorted({*self.models, *(said.model for said in asked if said.kind == "embedded")})
 
     def run(self, workspace: Workspace, out: Path, progress: Progress) -> None:
         """Do the stage's work, leaving its tables in the folder `out`."""
@@ -47,7 +55,6 @@ class Stage:
 
 _TAXONOMY = "{taxonomy}"
 _QUERIES = "{prompts}/queries"
-_LLM = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 _TEXT = "all-minilm-l6-v2"
 
 STAGES: dict[str, Stage] = {
@@ -59,10 +66,12 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_images",
             ("curate",),
-            ("annotators", "encoder", "thresholds.image_safe", "only_classes"),
+            ("encoder", "thresholds.image_safe", "only_classes"),
             (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
-            (_LLM, _TEXT, "efficientnet-lite2", "open-nsfw"),
+            (_TEXT, "efficientnet-lite2", "open-nsfw"),
+            ("image_safe",),
             ("encoders/head.npz",),
+            version=2,
         ),
         Stage(
             "synthesize",
@@ -74,15 +83,16 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_pairs",
             ("curate", "label_images", "synthesize"),
-            ("annotators", "thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes"),
+            ("thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes"),
             (
                 _TAXONOMY,
                 "{prompts}/annotate/text_safe.yaml",
                 "{prompts}/annotate/pair_safe.yaml",
             ),
-            (_LLM, _TEXT),
+            (_TEXT,),
+            ("text_safe", "pair_safe"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
-            version=2,
+            version=3,
         ),
         Stage(
             "respond",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,16 @@ class Workspace:
     def state(self) -> Path:
         """Call cache, stage keys, ledger and partial work: outside what DVC may delete."""
         return self.root / ".holisafe"
+
+    @property
+    def calls(self) -> Path | str:
+        """The call cache: a file here, or the PostgreSQL database that `HOLISAFE_CALLS` names."""
+        return os.environ.get("HOLISAFE_CALLS") or self.state / "calls.sqlite"
+
+    @property
+    def blobs(self) -> Path:
+        """The images that calls name by hash."""
+        return self.state / "blobs"
 
     def check(self) -> None:
         """Load every file that people write, so that a mistake shows before any work.

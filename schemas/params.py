@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,11 +11,17 @@ from schemas.errors import InputError, load_yaml, validated
 
 __all__ = [
     "Annotators",
+    "Budget",
     "Curate",
+    "EmbeddedEndpoint",
     "Encoder",
+    "Endpoint",
     "FolderSource",
     "Params",
     "PerClass",
+    "Prices",
+    "RemoteEndpoint",
+    "ScriptedEndpoint",
     "Thresholds",
     "load_params",
 ]
@@ -73,12 +79,95 @@ class Split(_Strict):
     test_share: Share
 
 
-class Annotators(_Strict):
-    """The language model that annotates, and how it is run."""
+class Prices(_Strict):
+    """US dollars for a million tokens; 0 where nothing is charged."""
 
-    model: str
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+
+
+class _Endpoint(_Strict):
+    model: str = Field(min_length=1)
+    family: str = Field(min_length=1, description="lineage of the weights: two sizes of one model are one")
+    parameters: dict[str, Any] = Field(
+        default={}, description="request parameters over those of the annotator; null takes one away"
+    )
+
+
+class EmbeddedEndpoint(_Endpoint):
+    """A model of the registry, served on this machine by the build itself."""
+
+    kind: Literal["embedded"]
     context_tokens: int = Field(ge=1024)
     threads: int = Field(ge=1)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its answers."""
+        return self.model_dump(mode="json")
+
+
+class RemoteEndpoint(_Endpoint):
+    """An OpenAI-compatible endpoint that somebody else runs."""
+
+    kind: Literal["remote"]
+    provider: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")] = Field(
+        description="who answers; part of every call's key, so never a URL"
+    )
+    base_url: str = Field(pattern=r"^https?://")
+    api_key_env: str | None = Field(description="the environment variable that holds the key; null for none")
+    price: Prices
+    concurrency: int = Field(default=16, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+    image_tokens: int = Field(default=2000, ge=0, description="the most that one image counts for")
+    max_image_bytes: int | None = Field(default=None, ge=1)
+    batch: bool = Field(default=False, description="ask through the Batch API; the price is then its price")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its answers: not where it is, how fast it is asked, or what it costs."""
+        return self.model_dump(mode="json", include={"kind", "provider", "model", "family", "parameters"})
+
+
+class ScriptedEndpoint(_Endpoint):
+    """An endpoint that answers from a file, started with `holisafe endpoint script`; for demos and tests."""
+
+    kind: Literal["scripted"]
+    script: Path
+    base_url: str = Field(pattern=r"^http://(127\.0\.0\.1|localhost)[:/]")
+    price: Prices = Prices(prompt=0, completion=0)
+    concurrency: int = Field(default=16, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+    batch: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its answers; the script itself is hashed where it is read."""
+        return self.model_dump(mode="json", include={"kind", "script", "model", "family", "parameters"})
+
+
+Endpoint = Annotated[EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint, Field(discriminator="kind")]
+
+
+class Annotators(_Strict):
+    """Which endpoints vote on each question, beside the encoders and heads that always do."""
+
+    image_safe: list[str] = Field(min_length=1)
+    text_safe: list[str] = Field(min_length=1)
+    pair_safe: list[str] = Field(min_length=1)
+
+
+class Budget(_Strict):
+    """The most that model calls may cost, over all runs; null for no cap."""
+
+    total: float | None = Field(default=None, ge=0, description="US dollars")
+    stages: dict[Literal["label_images", "label_pairs"], float] = {}
+
+    def caps(self) -> dict[str, float]:
+        """The caps by name."""
+        caps: dict[str, float] = dict(self.stages.items())
+        return caps if self.total is None else {**caps, "total": self.total}
 
 
 class Encoder(_Strict):
@@ -122,7 +211,9 @@ class Params(_Strict):
     generate: Generate
     curate: Curate
     split: Split
+    endpoints: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Endpoint]
     annotators: Annotators
+    budget: Budget
     encoder: Encoder
     thresholds: Thresholds
     synthesize: Synthesize
@@ -133,6 +224,24 @@ class Params(_Strict):
         if self.curate.leak_bits < self.curate.near_duplicate_bits:
             raise ValueError("curate.leak_bits must be at least curate.near_duplicate_bits")
         return self
+
+    @model_validator(mode="after")
+    def _known_voters(self) -> Params:
+        used = set()
+        for question in Annotators.model_fields:
+            names = getattr(self.annotators, question)
+            if unknown := [name for name in names if name not in self.endpoints]:
+                raise ValueError(f"annotators.{question}: there is no endpoint {unknown[0]!r}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"annotators.{question}: an endpoint votes twice")
+            used |= set(names)
+        if len({self.endpoints[name].kind == "scripted" for name in used}) > 1:
+            raise ValueError("annotators: scripted endpoints and real ones cannot vote in one build")
+        return self
+
+    def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
+        """The endpoints that vote on a question, by name."""
+        return {name: self.endpoints[name] for name in getattr(self.annotators, question)}
 
 
 def load_params(root: Path) -> Params:

@@ -18,6 +18,7 @@ __all__ = [
     "RAW_IMAGES",
     "RESPONSES",
     "TEXT_PAIR_LABELS",
+    "VOTE",
     "VOTES",
 ]
 
@@ -81,6 +82,7 @@ VOTES = pa.schema(
         ("value", pa.string()),
         ("score", pa.float32()),
         ("note", pa.string()),
+        ("call_key", pa.string()),  # of the model call behind it, where there was one
     ]
 )
 
@@ -150,7 +152,8 @@ RESPONSES = pa.schema(
     ]
 )
 
-VOTE = pa.struct([(f.name, f.type) for f in VOTES if f.name != "item_id"])
+VOTE = pa.struct([(f.name, f.type) for f in VOTES if f.name not in ("item_id", "call_key")])
+"""A vote in the dataset: without what means something only beside the builder's own call cache."""
 
 DATASET = pa.schema(
     [

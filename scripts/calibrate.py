@@ -25,7 +25,7 @@ from pipeline.annotators.heads import pair_features
 from pipeline.annotators.llm import PARAMS
 from pipeline.annotators.prompt import leaning
 from pipeline.encoders import load_text_encoder
-from pipeline.engine import CallCache, Engine, LlamaServer, Request
+from pipeline.engine import Engine, LlamaServer, Request, open_cache
 from pipeline.models import locate, model_sha256
 from scripts.gold import GOLD, GoldPair, load_gold, spread
 from scripts.train_pair_head import left_out
@@ -130,7 +130,7 @@ def main() -> None:
         locate(MODEL), model_sha256(MODEL), log=STATE / "llama.log", threads=args.threads, ctx_size=4096
     )
     leans = {}
-    with CallCache(STATE / "calls.sqlite") as cache, server:
+    with open_cache(STATE / "calls.sqlite") as cache, server:
         for question, items in shown.items():
             print(question, flush=True)
             leans[question] = leanings(Engine(cache, server), server.backend_id, question, items)
@@ -142,7 +142,7 @@ def main() -> None:
         slope, offset = platt(leans[question], labels)
         model = calibrated(leans[question], labels, writers)
         print(f"\n{question}: {len(pairs)} items, {int(labels.sum())} unsafe")
-        print(f"calibration: {{slope: {slope:.2f}, offset: {offset:.2f}}}")
+        print(f"calibration:\n  {MODEL}: {{slope: {slope:.2f}, offset: {offset:.2f}}}")
         report("language model", model, pairs, labels, 0.5)
         judges = {"language model": model}
         if question in heads:

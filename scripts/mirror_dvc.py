@@ -39,7 +39,9 @@ def stage_yaml(stage: Stage) -> str:
     out = "dataset" if stage.name == "assemble" else stage.name
     lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]
     lines += [f"      - {dep}" for dep in deps]
-    lines += ["    params:"] + [f"      - {param}" for param in stage.params]
+    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions)]
+    params += ["endpoints"] if stage.questions else []
+    lines += ["    params:"] + [f"      - {param}" for param in params]
     lines += ["    outs:", f"      - data/{out}"]
     return "\n".join(lines)
 

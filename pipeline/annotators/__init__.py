@@ -31,8 +31,8 @@ from pipeline.annotators.heads import (
     save_head,
     save_pair_network,
 )
-from pipeline.annotators.llm import CaptionReader, PairLLM, TextLLM
-from pipeline.annotators.panel import Panel, open_panel
+from pipeline.annotators.llm import CaptionReader, LanguageModel, PairLLM, TextLLM, Voter
+from pipeline.annotators.panel import Panel, check_endpoints, open_endpoint, open_panel, vote_all
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
 
@@ -47,6 +47,7 @@ __all__ = [
     "EncoderAnnotator",
     "ImageItem",
     "Label",
+    "LanguageModel",
     "LinearHead",
     "NearestClass",
     "NudityAnnotator",
@@ -62,8 +63,10 @@ __all__ = [
     "TextItem",
     "TextLLM",
     "Vote",
+    "Voter",
     "aggregate",
     "aggregate_class",
+    "check_endpoints",
     "describe",
     "image_classes",
     "label_images",
@@ -71,8 +74,10 @@ __all__ = [
     "load_head",
     "load_pair_network",
     "load_prompt",
+    "open_endpoint",
     "open_panel",
     "save_head",
     "save_pair_network",
     "text_classes",
+    "vote_all",
 ]

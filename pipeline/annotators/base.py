@@ -47,6 +47,7 @@ class Vote:
         score: P(unsafe), rounded to three places; for a class question what supports the class, 0..1.
             None unless the status is `ok`.
         note: why, in at most 200 characters.
+        call_key: of the model call behind it; empty where there was none.
     """
 
     item_id: str
@@ -57,6 +58,7 @@ class Vote:
     value: str | None
     score: float | None
     note: str = ""
+    call_key: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a vote that says nothing with status ok, or something without."""
@@ -139,7 +141,9 @@ class Annotator(Protocol[Item]):
         ...
 
 
-def vote(item_id: str, annotator: Annotator[Item], value: str, score: float, note: str = "") -> Vote:
+def vote(
+    item_id: str, annotator: Annotator[Item], value: str, score: float, note: str = "", call_key: str = ""
+) -> Vote:
     """An answer to the annotator's question, its score rounded and its note cut."""
     return Vote(
         item_id,
@@ -150,12 +154,16 @@ def vote(item_id: str, annotator: Annotator[Item], value: str, score: float, not
         value,
         round(float(score), 3),
         cut(note),
+        call_key,
     )
 
 
-def failed_vote(item_id: str, annotator: Annotator[Item], status: Status, note: str) -> Vote:
+def failed_vote(
+    item_id: str, annotator: Annotator[Item], status: Status, note: str, call_key: str = ""
+) -> Vote:
     """No answer, and why."""
-    return Vote(item_id, annotator.question, annotator.name, annotator.family, status, None, None, cut(note))
+    who = (annotator.question, annotator.name, annotator.family)
+    return Vote(item_id, *who, status, None, None, cut(note), call_key)
 
 
 def cut(note: str) -> str:

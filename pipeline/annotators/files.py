@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.annotators.aggregate import aggregate, aggregate_class
 from pipeline.annotators.base import ImageItem, TextItem, Vote
-from pipeline.annotators.panel import open_panel
+from pipeline.annotators.panel import open_panel, vote_all
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
 
@@ -108,23 +108,22 @@ class _Loader:
             return image.convert("RGB")
 
 
-def _ask(annotators: Iterable[Any], items: list[Any], progress: Progress) -> dict[str, list[Vote]]:
+def _ask(annotators: Sequence[Any], items: list[Any], progress: Progress) -> dict[str, list[Vote]]:
     votes: dict[str, list[Vote]] = defaultdict(list)
-    for annotator in annotators:
-        progress.start(f"{annotator.question}, {annotator.name}", len(items))
-        for vote in annotator.annotate(items, progress):
-            votes[vote.item_id].append(vote)
+    for vote in vote_all(annotators, items, progress):
+        votes[vote.item_id].append(vote)
     return votes
 
 
 def _label(votes: list[Vote], kind: str, threshold: float) -> dict[str, Any]:
     label = aggregate((v for v in votes if v.question == f"{kind}_safe"), threshold)
     named = aggregate_class(v for v in votes if v.question == f"{kind}_class")
+    left_out = ("item_id", "call_key")
     return {
         "safe": None if label.value is None else label.value == "safe",
         "class": None if label.value is None else ("safe" if label.value == "safe" else named.value),
         "score": label.score,
-        "votes": [{k: v for k, v in asdict(vote).items() if k != "item_id"} for vote in votes],
+        "votes": [{k: v for k, v in asdict(vote).items() if k not in left_out} for vote in votes],
     }
 
 

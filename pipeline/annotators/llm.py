@@ -7,8 +7,9 @@ reason did, in less than half the time (docs/quality.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.annotators.base import (
     ImageItem,
@@ -20,16 +21,15 @@ from pipeline.annotators.base import (
     failed_vote,
     vote,
 )
-from pipeline.annotators.prompt import ANSWER_TOKENS, Prompt, leaning
+from pipeline.annotators.prompt import ANSWER_TOKENS, Prompt
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.engine import Answer, Message, Request
+    from pipeline.engine import Answer, Message, Request, Terms
     from pipeline.workspace import Progress
 
-__all__ = ["MAX_CHARS", "Asks", "CaptionReader", "PairLLM", "TextLLM"]
+__all__ = ["MAX_CHARS", "Asks", "CaptionReader", "LanguageModel", "PairLLM", "TextLLM", "Voter"]
 
-FAMILY = "qwen2.5"
 MAX_CHARS = 6000
 """Longer items are not cut but called unscorable: with the examples they would not fit 4,096 tokens."""
 
@@ -53,38 +53,50 @@ class Asks(Protocol):
         ...
 
 
-class _LanguageModel(Generic[Item]):
-    """Asks one question about each item: few examples, one word."""
+@dataclass(frozen=True)
+class Voter:
+    """A model that can be asked, as params name it.
+
+    Attributes:
+        name: the endpoint's name in params.
+        engine: asks and remembers.
+        backend_id: who answers, as the engine's endpoint calls itself.
+        model: the model's name there.
+        family: the lineage of its weights.
+        terms: what its endpoint takes and costs.
+        parameters: request parameters over the annotator's own; None takes one away.
+        local: it runs here, one item after the other, and profits from a shared prefix.
+    """
 
     name: str
+    engine: Asks
+    backend_id: str
+    model: str
+    family: str
+    terms: Terms
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    local: bool = False
+
+
+class LanguageModel(Generic[Item]):
+    """Asks one question about each item: few examples, one word."""
+
+    kind: str
     question: Question
 
-    def __init__(
-        self,
-        engine: Asks,
-        backend_id: str,
-        model: str,
-        prompt: Prompt,
-        *,
-        stage: str,
-        family: str = FAMILY,
-    ) -> None:
+    def __init__(self, voter: Voter, prompt: Prompt, *, stage: str) -> None:
         """Bind it to a model.
 
         Args:
-            engine: asks and remembers.
-            backend_id: who answers, as the engine's endpoint calls itself.
-            model: the model's name there.
+            voter: the model.
             prompt: the prompt of this annotator's question.
             stage: who asks, recorded with each answer.
-            family: the lineage of the model's weights.
         """
         if prompt.question != self.question:
-            raise InputError(f"prompt: question: {prompt.question}, but {self.name} answers {self.question}")
-        self.family = family
-        self._engine = engine
-        self._backend_id = backend_id
-        self._model = model
+            raise InputError(f"prompt: question: {prompt.question}, but {self.kind} answers {self.question}")
+        self.name = f"{self.kind}@{voter.name}"
+        self.family = voter.family
+        self.voter = voter
         self._prompt = prompt
         self._stage = stage
 
@@ -92,60 +104,66 @@ class _LanguageModel(Generic[Item]):
         """The item in words; None where there is nothing to judge by."""
         raise NotImplementedError
 
-    def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
-        """One vote an item; one call where the item can be judged."""
+    def requests(self, items: Sequence[Item]) -> list[Request | None]:
+        """The call about each item; None where the item cannot be judged."""
+        shown = [self._shown(item) for item in items]
+        return [self.request(text) if text is not None and len(text) <= MAX_CHARS else None for text in shown]
+
+    def request(self, shown: str) -> Request:
+        """The call about an item that is put in words as `shown`."""
         from pipeline.engine import Request
 
-        shown = [self._shown(item) for item in items]
-        asked = [text for text in shown if text is not None and len(text) <= MAX_CHARS]
+        params = {k: v for k, v in {**PARAMS, **self.voter.parameters}.items() if v is not None}
+        return Request(self.voter.backend_id, self.voter.model, self._prompt.messages(shown), params)
+
+    def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
+        """One vote an item; one call where the item can be judged."""
+        calls = self.requests(items)
+        asked = [call for call in calls if call is not None]
         progress.advance(len(items) - len(asked))
-        requests = [
-            Request(self._backend_id, self._model, self._prompt.messages(text), PARAMS) for text in asked
-        ]
         answers = iter(
-            self._engine.ask_all(
-                requests,
+            self.voter.engine.ask_all(
+                asked,
                 stage=self._stage,
                 on_progress=lambda _done, _total: progress.advance(),
-                warm=self._prompt.messages("")[:-1],
+                warm=self._prompt.messages("")[:-1] if self.voter.local else None,
             )
-            if requests
+            if asked
             else []
         )
-        votes = []
-        for item, text in zip(items, shown, strict=True):
-            if text is None:
-                votes.append(failed_vote(item.id, self, "unscorable", "nothing to judge by"))
-            elif len(text) > MAX_CHARS:
-                votes.append(failed_vote(item.id, self, "unscorable", f"longer than {MAX_CHARS} characters"))
-            else:
-                votes.append(self._vote(item.id, next(answers)))
-        return votes
+        return [
+            self._unscorable(item) if call is None else self._vote(item.id, next(answers))
+            for item, call in zip(items, calls, strict=True)
+        ]
+
+    def _unscorable(self, item: Item) -> Vote:
+        why = "nothing to judge by" if self._shown(item) is None else f"longer than {MAX_CHARS} characters"
+        return failed_vote(item.id, self, "unscorable", why)
 
     def _vote(self, item_id: str, answer: Answer) -> Vote:
         if answer.status != "ok":
-            return failed_vote(item_id, self, answer.status, answer.error or answer.raw)
-        leans = leaning(answer.first_tokens)
-        if leans is None:
-            return failed_vote(item_id, self, "unscorable", f"no leaning to a verdict: {answer.raw}")
-        score = self._prompt.calibration.score(leans)
-        return vote(item_id, self, "unsafe" if score >= 0.5 else "safe", score)
+            return failed_vote(item_id, self, answer.status, answer.error or answer.raw, answer.key)
+        scored = self._prompt.score(self.voter.model, answer.first_tokens, answer.raw)
+        if scored is None:
+            return failed_vote(item_id, self, "unscorable", f"no verdict: {answer.raw}", answer.key)
+        score, note = scored
+        return vote(item_id, self, "unsafe" if score >= 0.5 else "safe", score, note, answer.key)
 
 
-class TextLLM(_LanguageModel[TextItem]):
+class TextLLM(LanguageModel[TextItem]):
     """Is a query unsafe as text? It sees the query and nothing else."""
 
-    name = "text-llm"
+    kind = "text-llm"
     question: Question = "text_safe"
 
     def _shown(self, item: TextItem) -> str | None:
         return f"Message: {item.text}" if item.text.strip() else None
 
 
-class PairLLM(_LanguageModel[PairItem]):
+class PairLLM(LanguageModel[PairItem]):
     """Is a query unsafe together with an image? It sees the image in words, and the query."""
 
-    name = "pair-llm"
+    kind = "pair-llm"
     question: Question = "pair_safe"
 
     def _shown(self, item: PairItem) -> str | None:
@@ -154,10 +172,10 @@ class PairLLM(_LanguageModel[PairItem]):
         return f"{item.evidence}\nRequest: {item.query}"
 
 
-class CaptionReader(_LanguageModel[ImageItem]):
+class CaptionReader(LanguageModel[ImageItem]):
     """Is an image unsafe? It sees its caption and the text read from it, never a query nor the pixels."""
 
-    name = "caption-reader"
+    kind = "caption-reader"
     question: Question = "image_safe"
 
     def _shown(self, item: ImageItem) -> str | None:

@@ -1,14 +1,16 @@
-"""The annotators of a build, opened together: one language model, one sentence encoder, one image encoder."""
+"""The annotators of a build, opened together: encoders, heads, and the endpoints that params name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.annotators.base import Annotator, ImageItem, PairItem, TextItem
+from pipeline.annotators.base import Annotator, ImageItem, PairItem, TextItem, Vote
 from pipeline.annotators.classes import image_classes, text_classes
 from pipeline.annotators.heads import (
     DIM,
@@ -19,16 +21,18 @@ from pipeline.annotators.heads import (
     load_head,
     load_pair_network,
 )
-from pipeline.annotators.llm import CaptionReader, PairLLM, TextLLM
+from pipeline.annotators.llm import CaptionReader, LanguageModel, PairLLM, TextLLM, Voter
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
+from schemas.errors import InputError
+from schemas.params import Annotators
 
 if TYPE_CHECKING:
     from pipeline.encoders import TextEncoder
-    from pipeline.engine import Engine
-    from pipeline.workspace import Workspace
+    from pipeline.engine import LlamaServer, RemoteEndpoint
+    from pipeline.workspace import Progress, Workspace
 
-__all__ = ["Panel", "open_panel"]
+__all__ = ["Panel", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
 
 
 @dataclass
@@ -36,15 +40,19 @@ class Panel:
     """Everybody who votes; each is loaded when it is first asked for."""
 
     workspace: Workspace
-    engine: Engine
-    backend_id: str
+    voters: Mapping[str, Voter]
     stage: str
 
     @cached_property
     def text(self) -> Sequence[Annotator[TextItem]]:
-        """Who judges texts: two families."""
+        """Who judges texts: the head, and the endpoints that params name."""
         head = TextHead(self._texts, load_head(TEXT_HEAD, DIM), self.workspace.params.thresholds.text_safe)
-        return [head, TextLLM(*self._model("text_safe"), stage=self.stage)]
+        return [head, *self.text_models]
+
+    @cached_property
+    def text_models(self) -> Sequence[TextLLM]:
+        """Those of them that ask a model."""
+        return [TextLLM(voter, prompt, stage=self.stage) for voter, prompt in self._asked("text_safe")]
 
     @cached_property
     def text_class(self) -> Annotator[TextItem]:
@@ -53,14 +61,19 @@ class Panel:
 
     @cached_property
     def pair(self) -> Sequence[Annotator[PairItem]]:
-        """Who judges pairs: two families."""
+        """Who judges pairs: the head, and the endpoints that params name."""
         network = load_pair_network(PAIR_HEAD)
         head = PairHead(self._texts, network, self.workspace.params.thresholds.pair_safe)
-        return [head, PairLLM(*self._model("pair_safe"), stage=self.stage)]
+        return [head, *self.pair_models]
+
+    @cached_property
+    def pair_models(self) -> Sequence[PairLLM]:
+        """Those of them that ask a model."""
+        return [PairLLM(voter, prompt, stage=self.stage) for voter, prompt in self._asked("pair_safe")]
 
     @cached_property
     def image(self) -> Sequence[Annotator[ImageItem]]:
-        """Who judges images: two families on safety, two on the class, and one that knows nudity."""
+        """Who judges images: by pixels on safety and class, by nudity, and the endpoints that params name."""
         from pipeline.encoders import load_image_encoder, load_nudity_classifier
 
         params, taxonomy = self.workspace.params, self.workspace.taxonomy
@@ -75,8 +88,22 @@ class Panel:
             encoder,
             image_classes(self._texts, taxonomy),
             NudityAnnotator(load_nudity_classifier()),
-            CaptionReader(*self._model("image_safe"), stage=self.stage),
+            *self.image_models,
         ]
+
+    @cached_property
+    def image_models(self) -> Sequence[CaptionReader]:
+        """Those of them that ask a model."""
+        return [CaptionReader(voter, prompt, stage=self.stage) for voter, prompt in self._asked("image_safe")]
+
+    def models(self, question: str) -> Sequence[LanguageModel[Any]]:
+        """Those who ask a model on a question."""
+        found: dict[str, Sequence[LanguageModel[Any]]] = {
+            "image_safe": self.image_models,
+            "text_safe": self.text_models,
+            "pair_safe": self.pair_models,
+        }
+        return found[question]
 
     @cached_property
     def _texts(self) -> TextEncoder:
@@ -84,29 +111,116 @@ class Panel:
 
         return load_text_encoder()
 
-    def _model(self, question: str) -> tuple[Engine, str, str, Prompt]:
+    def _asked(self, question: str) -> Iterator[tuple[Voter, Prompt]]:
         path = self.workspace.root / self.workspace.params.prompts / "annotate" / f"{question}.yaml"
-        return self.engine, self.backend_id, self.workspace.params.annotators.model, load_prompt(path)
+        prompt = load_prompt(path)
+        for name in self.workspace.params.voters(question):
+            yield self.voters[name], prompt
 
 
 @contextmanager
 def open_panel(workspace: Workspace, stage: str) -> Iterator[Panel]:
-    """Open the call cache and the model server; the server starts with the first call that is not cached.
+    """Open the call cache and the endpoints; a model server starts with the first call that is not cached.
 
     Args:
         workspace: whose params, prompts and call cache are used.
         stage: who asks, recorded with each call.
+
+    Raises:
+        InputError: when an endpoint's key or script is missing.
     """
-    from pipeline.engine import CallCache, Engine, LlamaServer
+    from pipeline.engine import Budget, Engine, open_cache
+
+    params = workspace.params
+    names = sorted({name for question in Annotators.model_fields for name in params.voters(question)})
+    with open_cache(workspace.calls) as cache, ExitStack() as running:
+        budget = Budget.of(cache, params.budget.caps())
+        voters = {}
+        for name in names:
+            said = params.endpoints[name]
+            endpoint = open_endpoint(workspace, name)
+            running.callback(endpoint.close)
+            voters[name] = Voter(
+                name,
+                Engine(cache, endpoint, budget=budget),
+                endpoint.backend_id,
+                said.model,
+                said.family,
+                endpoint.terms,
+                said.parameters,
+                local=said.kind == "embedded",
+            )
+        yield Panel(workspace, voters, stage)
+
+
+def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoint:
+    """The endpoint that params name; nothing is started or sent.
+
+    Raises:
+        InputError: when its key or its script is missing.
+    """
+    from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
     from pipeline.models import locate, model_sha256
 
-    params = workspace.params.annotators
-    server = LlamaServer(
-        locate(params.model),
-        model_sha256(params.model),
-        log=workspace.state / "llama.log",
-        threads=params.threads,
-        ctx_size=params.context_tokens,
+    said = workspace.params.endpoints[name]
+    if said.kind == "embedded":
+        return LlamaServer(
+            locate(said.model),
+            model_sha256(said.model),
+            log=workspace.state / "llama.log",
+            threads=said.threads,
+            ctx_size=said.context_tokens,
+        )
+    terms = Terms(
+        concurrency=said.concurrency,
+        requests_per_minute=said.requests_per_minute,
+        tokens_per_minute=said.tokens_per_minute,
+        timeout_s=said.timeout_s,
+        prompt_price=said.price.prompt,
+        completion_price=said.price.completion,
+        batch=said.batch,
     )
-    with CallCache(workspace.state / "calls.sqlite") as cache, server:
-        yield Panel(workspace, Engine(cache, server), server.backend_id, stage)
+    if said.kind == "scripted":
+        from pipeline.engine.scripted import backend_id, load_script
+
+        script = load_script(workspace.root / said.script)
+        return RemoteEndpoint(backend_id(script), said.base_url, script.api_key or "none", terms)
+    terms = replace(terms, image_tokens=said.image_tokens, max_image_bytes=said.max_image_bytes)
+    key = os.environ.get(said.api_key_env, "") if said.api_key_env else "none"
+    if not key:
+        raise InputError(
+            f"{workspace.root / 'params.yaml'}: endpoints.{name}.api_key_env: the environment variable "
+            f"{said.api_key_env} is not set; set it to the endpoint's key"
+        )
+    return RemoteEndpoint(said.provider, said.base_url, key, terms)
+
+
+def check_endpoints(workspace: Workspace) -> None:
+    """See that every endpoint that votes could be asked, as far as can be told without asking.
+
+    Raises:
+        InputError: when a key or a script is missing.
+        ModelMissingError: when weights are.
+    """
+    params = workspace.params
+    for name in sorted({name for question in Annotators.model_fields for name in params.voters(question)}):
+        open_endpoint(workspace, name)
+
+
+def vote_all(annotators: Sequence[Annotator[Any]], items: Sequence[Any], progress: Progress) -> list[Vote]:
+    """Every annotator's votes on every item, annotator by annotator in their order.
+
+    What is computed here goes one after the other; endpoints elsewhere are asked at the same time.
+    """
+    elsewhere = [a for a in annotators if isinstance(a, LanguageModel) and not a.voter.local]
+    found: dict[int, list[Vote]] = {}
+    for annotator in annotators:
+        if annotator not in elsewhere:
+            progress.start(f"{annotator.question}, {annotator.name}", len(items))
+            found[id(annotator)] = annotator.annotate(items, progress)
+    if elsewhere:
+        progress.start(f"{elsewhere[0].question}, {len(elsewhere)} endpoints", len(items) * len(elsewhere))
+        with ThreadPoolExecutor(len(elsewhere)) as pool:
+            running = [(a, pool.submit(a.annotate, items, progress)) for a in elsewhere]
+            found |= {id(annotator): future.result() for annotator, future in running}
+    return [vote for annotator in annotators for vote in found[id(annotator)]]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from pipeline.annotators.base import describe
 from schemas.errors import load_yaml, validated
 
-__all__ = ["ANSWER_TOKENS", "Calibration", "Example", "Prompt", "leaning", "load_prompt", "ticket"]
+__all__ = ["ANSWER_TOKENS", "Calibration", "Example", "Prompt", "leaning", "load_prompt", "said", "ticket"]
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ANSWER_TOKENS = 4  # one word and its end
@@ -33,8 +33,8 @@ class Calibration(_Strict):
         offset: moves the line between the verdicts.
     """
 
-    slope: float = Field(gt=0, le=10)
-    offset: float = Field(ge=-20, le=20)
+    slope: float = Field(default=1.0, gt=0, le=10)
+    offset: float = Field(default=0.0, ge=-20, le=20)
 
     def score(self, leaning: float) -> float:
         """P(unsafe), 0..1."""
@@ -61,6 +61,12 @@ def leaning(first_tokens: Mapping[str, float]) -> float | None:
     if not any(mass.values()):
         return None
     return math.log(mass["unsafe"] + FLOOR) - math.log(mass["safe"] + FLOOR)
+
+
+def said(answer: str) -> float | None:
+    """The verdict of an answer without log-probabilities: 1 for unsafe, 0 for safe, None for neither."""
+    word = answer.strip().strip(".*\"'`").lower()
+    return {"unsafe": 1.0, "safe": 0.0}.get(word)
 
 
 def _begins(word: str, token: str) -> bool:
@@ -95,7 +101,7 @@ class Prompt(_Strict):
         version: raised when the wording changes.
         note: what was tried and measured.
         question: the question it asks.
-        calibration: from the model's leaning to P(unsafe).
+        calibration: from a model's leaning to P(unsafe), by the model's name.
         system: the policy in short.
         examples: items with verdicts, on both sides of the line.
     """
@@ -103,7 +109,7 @@ class Prompt(_Strict):
     version: int = Field(ge=1)
     note: Text
     question: Literal["text_safe", "image_safe", "pair_safe"]
-    calibration: Calibration
+    calibration: dict[str, Calibration]
     system: Text
     examples: list[Example] = Field(min_length=2)
 
@@ -117,6 +123,15 @@ class Prompt(_Strict):
             if given != wanted:
                 raise ValueError(f"examples.{i}: needs {' and '.join(sorted(wanted))}")
         return self
+
+    def score(self, model: str, first_tokens: Mapping[str, float], answer: str) -> tuple[float, str] | None:
+        """P(unsafe) by an answer, and what to note of it; None where the answer holds no verdict."""
+        leans = leaning(first_tokens)
+        if leans is None:
+            verdict = said(answer)
+            return None if verdict is None else (verdict, "no log-probabilities: the word counts")
+        known = self.calibration.get(model)
+        return (known or Calibration()).score(leans), "" if known else "not calibrated for this model"
 
     def messages(self, shown: str) -> list[dict[str, str]]:
         """The messages that ask about one item; all but the last are the same for every item."""

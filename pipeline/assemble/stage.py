@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.assemble.card import write_card
 from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import CLASS_NONE, DATASET, VOTES
+from schemas.rows import CLASS_NONE, DATASET, VOTE
 from schemas.taxonomy import Taxonomy
 
 __all__ = ["BENCH_FIELDS", "run"]
@@ -75,7 +75,7 @@ def _load(workspace: Workspace) -> _Sources:
     by_pair: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for stage in ("label_images", "label_pairs"):
         for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet"):
-            by_pair[vote["item_id"]].append({k: vote[k] for k in VOTES.names if k != "item_id"})
+            by_pair[vote["item_id"]].append({field.name: vote[field.name] for field in VOTE})
     return _Sources(
         {r["image_id"]: r for r in read_rows(workspace.stage_dir("curate") / "images.parquet")},
         {r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")},

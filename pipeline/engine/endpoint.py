@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-__all__ = ["Connection", "Endpoint", "EndpointError", "RemoteEndpoint", "ServerDiedError"]
+__all__ = ["Connection", "Endpoint", "EndpointError", "RemoteEndpoint", "ServerDiedError", "Terms"]
 
 
 class EndpointError(Exception):
@@ -24,6 +24,37 @@ class Connection:
     api_key: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an endpoint takes and what it costs.
+
+    Attributes:
+        concurrency: calls under way at once.
+        requests_per_minute: in any 60 seconds; None where there is no limit.
+        tokens_per_minute: of prompt and answer together, in any 60 seconds.
+        timeout_s: how long one call may take.
+        prompt_price: US dollars for a million tokens of prompt.
+        completion_price: US dollars for a million tokens of answer.
+        image_tokens: the most tokens that one image counts for.
+        max_image_bytes: the largest image that it takes.
+        batch: calls go through the Batch API, at its price.
+    """
+
+    concurrency: int = 16
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    timeout_s: float = 600.0
+    prompt_price: float = 0.0
+    completion_price: float = 0.0
+    image_tokens: int = 2000
+    max_image_bytes: int | None = None
+    batch: bool = False
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """US dollars for so many tokens."""
+        return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6
+
+
 class Endpoint(Protocol):
     """Something that serves chat completions."""
 
@@ -33,8 +64,8 @@ class Endpoint(Protocol):
         ...
 
     @property
-    def concurrency(self) -> int:
-        """How many calls it takes at once."""
+    def terms(self) -> Terms:
+        """What it takes and what it costs."""
         ...
 
     def start(self) -> Connection:
@@ -61,7 +92,7 @@ class RemoteEndpoint:
     provider: str
     base_url: str
     api_key: str = field(repr=False)
-    concurrency: int = 16
+    terms: Terms = Terms()
 
     @property
     def backend_id(self) -> str:

@@ -25,13 +25,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from pipeline.engine.cache import Call
+from pipeline.engine.endpoint import Terms
 from pipeline.store import canonical_json, sha256_text
 
-__all__ = ["SCHEME", "Message", "Request", "render_schema"]
+__all__ = ["FORMS", "SCHEME", "Form", "Message", "Request", "body_of", "render_schema"]
 
 SCHEME = 1
 """Raised when the same request gets another key. Every kept answer is lost to it then: avoid."""
@@ -39,6 +41,13 @@ SCHEME = 1
 Message = Mapping[str, Any]
 """`{"role": …, "content": …}`. Content is text, or parts: `{"type": "text", "text": …}` and
 `{"type": "image", "sha256": …}`."""
+
+Form = Literal["json_schema", "tool", "plain"]
+FORMS: tuple[Form, ...] = ("json_schema", "tool", "plain")
+"""How a structured answer can be asked for, best first."""
+
+UNLIMITED_TOKENS = 16_384
+"""Taken for the length of an answer where a request does not limit it."""
 
 _RESERVED = {"model", "messages", "response_format", "stream", "n"}
 
@@ -95,25 +104,72 @@ class Request:
         object.__setattr__(self, "canonical", canonical)
         object.__setattr__(self, "key", sha256_text(canonical))
 
-    def body(self) -> dict[str, Any]:
-        """The JSON body to send, with images still by hash."""
-        kept = json.loads(self.canonical)
-        params = kept["params"]
-        extra = params.pop("extra_body", {})
-        body = {"model": kept["model"], "messages": kept["messages"], **params, **extra}
-        if kept["schema"] is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": json.loads(kept["schema"])},
-            }
-        return body
+    def likely_tokens(self, terms: Terms) -> int:
+        """About how many tokens it takes: four bytes each, and the whole length that the answer may have."""
+        return len(self.canonical) // 4 + self.images * terms.image_tokens + self._most_completion_tokens
 
-    def followed_by(self, answer: str, complaint: str) -> Request:
+    def worst_cost(self, terms: Terms) -> float:
+        """The most that it can cost in US dollars: a text has at most as many tokens as bytes."""
+        prompt = len(self.canonical.encode()) + self.images * terms.image_tokens
+        return terms.cost(prompt, self._most_completion_tokens)
+
+    @property
+    def _most_completion_tokens(self) -> int:
+        limit = self.params.get("max_completion_tokens") or self.params.get("max_tokens")
+        return int(limit) if limit else UNLIMITED_TOKENS
+
+    @property
+    def images(self) -> int:
+        """How many images it shows."""
+        return sum(
+            part["type"] == "image"
+            for message in self.messages
+            if not isinstance(message.get("content"), str | None)
+            for part in message["content"]
+        )
+
+    def call(self, stage: str, attempt: int) -> Call:
+        """This request as it is kept with its answer: who asks, and which attempt it is."""
+        return Call(self.key, self.backend_id, self.model, stage, attempt, self.canonical)
+
+    def body(self, form: Form = "json_schema") -> dict[str, Any]:
+        """The JSON body to send, with images still by hash.
+
+        Args:
+            form: how a structured answer is asked for. It is not in the key: the question is the same.
+        """
+        return body_of(self.canonical, form)
+
+    def asked_again(self, answer: str, why: str) -> Request:
         """The request that asks again after a wrong answer: a request like any other, with its own key."""
+        complaint = (
+            f"That answer is not valid: {why}\nAnswer the same question again, as JSON that fits the schema."
+        )
         more = [{"role": "assistant", "content": answer}, {"role": "user", "content": complaint}]
         return Request(
             self.backend_id, self.model, [*self.messages, *more], self.params, self.schema, self.sample
         )
+
+
+def body_of(canonical: str, form: Form = "json_schema") -> dict[str, Any]:
+    """The JSON body of a call from its canonical request, with images still by hash."""
+    kept = json.loads(canonical)
+    params = kept["params"]
+    extra = params.pop("extra_body", {})
+    body = {"model": kept["model"], "messages": kept["messages"], **params, **extra}
+    if kept["schema"] is None:
+        return body
+    schema = json.loads(kept["schema"])
+    if form == "json_schema":
+        answer = {"name": "answer", "strict": True, "schema": schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": answer}
+    elif form == "tool":
+        body["tools"] = [{"type": "function", "function": {"name": "answer", "parameters": schema}}]
+        body["tool_choice"] = {"type": "function", "function": {"name": "answer"}}
+    else:
+        told = f"Answer with JSON alone, that fits this schema:\n{kept['schema']}"
+        body["messages"] = [*body["messages"], {"role": "system", "content": told}]
+    return body
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Self
 
 from filelock import FileLock
 
-from pipeline.engine.endpoint import Connection, ServerDiedError
+from pipeline.engine.endpoint import Connection, ServerDiedError, Terms
 
 __all__ = ["LlamaServer"]
 
@@ -34,7 +34,7 @@ class LlamaServer:
     ends. Use it as a context manager, or call `close`.
     """
 
-    concurrency = 1
+    terms = Terms(concurrency=1, image_tokens=0)
 
     def __init__(
         self,

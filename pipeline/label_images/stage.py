@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,21 @@ from pipeline.annotators import (
     ClassLabel,
     ImageItem,
     Label,
+    LanguageModel,
+    Panel,
     Vote,
     aggregate,
     aggregate_class,
     open_panel,
+    vote_all,
 )
+from pipeline.engine import Request
 from pipeline.store import Failures, read_rows, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, IMAGE_LABELS, VOTES
 from schemas.taxonomy import Taxonomy
 
-__all__ = ["run"]
+__all__ = ["requests", "run"]
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -35,14 +39,12 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     not accepted, since its scenes were chosen for what it was meant to be.
     """
     failures = Failures("label_images")
-    images = list(read_rows(workspace.stage_dir("curate") / "images.parquet"))
-    items = [ImageItem(r["image_id"], r["caption"], r["ocr_text"], _decoder(r["bytes"])) for r in images]
+    images = _images(workspace)
+    items = [_item(image) for image in images]
     votes: dict[str, list[Vote]] = {item.id: [] for item in items}
     with open_panel(workspace, "label_images") as panel:
-        for annotator in panel.image:
-            progress.start(f"{annotator.question}, {annotator.name}", len(items))
-            for vote in annotator.annotate(items, progress):
-                votes[vote.item_id].append(vote)
+        for vote in vote_all(panel.image, items, progress):
+            votes[vote.item_id].append(vote)
     rows = []
     for image in images:
         given = votes[image["image_id"]]
@@ -60,6 +62,21 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for given in votes.values() for v in given))
     failures.write(out)
+
+
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
+    """Each annotator that asks a model, with the calls that this stage has for it now."""
+    items = [_item(image) for image in _images(workspace)]
+    for annotator in panel.image_models:
+        yield annotator, [call for call in annotator.requests(items) if call is not None]
+
+
+def _images(workspace: Workspace) -> list[dict[str, Any]]:
+    return list(read_rows(workspace.stage_dir("curate") / "images.parquet"))
+
+
+def _item(image: dict[str, Any]) -> ImageItem:
+    return ImageItem(image["image_id"], image["caption"], image["ocr_text"], _decoder(image["bytes"]))
 
 
 def _decoder(data: bytes) -> Callable[[], Image.Image]:

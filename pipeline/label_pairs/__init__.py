@@ -1,5 +1,5 @@
 """Stage label_pairs: is the text safe, is the pair safe; a pair is kept when its labels give its type."""
 
-from pipeline.label_pairs.stage import run
+from pipeline.label_pairs.stage import requests, run
 
-__all__ = ["run"]
+__all__ = ["requests", "run"]

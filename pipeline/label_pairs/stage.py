@@ -8,14 +8,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.annotators import Annotator, Label, PairItem, TextItem, Vote, aggregate, describe, open_panel
+from pipeline.annotators import (
+    Annotator,
+    Label,
+    LanguageModel,
+    PairItem,
+    Panel,
+    TextItem,
+    Vote,
+    aggregate,
+    describe,
+    open_panel,
+    vote_all,
+)
+from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.store import Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import PAIRS, TEXT_PAIR_LABELS, VOTES
 
-__all__ = ["run"]
+__all__ = ["requests", "run"]
 
 Row = dict[str, Any]
 
@@ -52,6 +65,32 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures.write(out)
 
 
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
+    """Each annotator that asks a model, with all the calls that this stage may have for it: the most."""
+    drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
+    evidence = _evidence(workspace)
+    texts = {sha256_text(r["query"]): r["query"] for r in drafts}
+    for annotator in panel.text_models:
+        calls = annotator.requests([TextItem(i, t) for i, t in texts.items()])
+        yield annotator, [call for call in calls if call is not None]
+    pairs = [r for r in drafts if r["intended_type"][1] == "S"]
+    for reader in panel.pair_models:
+        calls = reader.requests([_pair(r, evidence) for r in pairs])
+        yield reader, [call for call in calls if call is not None]
+
+
+def _evidence(workspace: Workspace) -> dict[str, str]:
+    columns = ["image_id", "caption", "ocr_text"]
+    return {
+        r["image_id"]: describe(r["caption"], r["ocr_text"]) or ""
+        for r in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
+    }
+
+
+def _pair(row: Row, evidence: dict[str, str]) -> PairItem:
+    return PairItem(row["pair_id"], evidence[row["image_id"]], row["query"])
+
+
 class _Labeller:
     def __init__(
         self,
@@ -65,11 +104,7 @@ class _Labeller:
         self._image_labels = {
             r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
         }
-        columns = ["image_id", "caption", "ocr_text"]
-        self._evidence = {
-            r["image_id"]: describe(r["caption"], r["ocr_text"]) or ""
-            for r in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
-        }
+        self._evidence = _evidence(workspace)
         self._given: dict[tuple[str, str], Label] = {}
         self.votes: list[Vote] = []
 
@@ -91,11 +126,7 @@ class _Labeller:
         pair_labels = self._labels(
             "pair_safe",
             self._pair,
-            [
-                PairItem(r["pair_id"], self._evidence[r["image_id"]], r["query"])
-                for r in open_rows
-                if r["text_label"].value == "safe"
-            ],
+            [_pair(r, self._evidence) for r in open_rows if r["text_label"].value == "safe"],
         )
         done += [self._decide(row, pair_labels.get(row["pair_id"]), failures) for row in open_rows]
         return done
@@ -130,16 +161,16 @@ class _Labeller:
     def _labels(
         self, question: str, annotators: Sequence[Annotator[Any]], items: Sequence[Any]
     ) -> dict[str, Label]:
-        votes: dict[str, list[Vote]] = {item.id: [] for item in items}
-        for annotator in annotators:
-            self._progress.start(f"{question}, {annotator.name}", len(items))
-            for vote in annotator.annotate(items, self._progress):
-                votes[vote.item_id].append(vote)
+        # A text may come again with another image: it has its votes.
+        new = [item for item in items if (item.id, question) not in self._given]
+        votes: dict[str, list[Vote]] = {item.id: [] for item in new}
+        for vote in vote_all(annotators, new, self._progress) if new else []:
+            votes[vote.item_id].append(vote)
         self.votes += [vote for given in votes.values() for vote in given]
         threshold = getattr(self._params.thresholds, question)
-        labels = {item_id: aggregate(given, threshold) for item_id, given in votes.items()}
-        self._given |= {(item_id, question): label for item_id, label in labels.items()}
-        return labels
+        for item_id, given in votes.items():
+            self._given[item_id, question] = aggregate(given, threshold)
+        return {item.id: self._given[item.id, question] for item in items}
 
     def label_rows(self) -> Iterator[Row]:
         """Every label given so far."""

@@ -20,6 +20,7 @@ from pipeline.annotators import (
     TextHead,
     TextItem,
     TextLLM,
+    Voter,
     describe,
     load_head,
     load_pair_network,
@@ -27,7 +28,7 @@ from pipeline.annotators import (
     text_classes,
 )
 from pipeline.encoders import TextEncoder, load_text_encoder
-from pipeline.engine import CallCache, Engine, LlamaServer
+from pipeline.engine import Engine, LlamaServer, open_cache
 from pipeline.models import ModelMissingError, locate, model_sha256
 from pipeline.workspace import Silent
 from schemas.taxonomy import load_taxonomy
@@ -50,44 +51,43 @@ def encoder() -> TextEncoder:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, str]]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Voter]:
     try:
         weights = locate(MODEL)
     except ModelMissingError as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("llm")
     server = LlamaServer(weights, model_sha256(MODEL), log=folder / "log")
-    with CallCache(folder / "calls.sqlite") as cache, server:
-        yield Engine(cache, server), server.backend_id
+    with open_cache(folder / "calls.sqlite") as cache, server:
+        engine = Engine(cache, server)
+        yield Voter("local", engine, server.backend_id, MODEL, "qwen2.5", server.terms, local=True)
 
 
-def test_text_annotators_tell_clear_cases_apart(encoder: TextEncoder, model: tuple[Engine, str]) -> None:
+def test_text_annotators_tell_clear_cases_apart(encoder: TextEncoder, model: Voter) -> None:
     items = [TextItem(str(i), text) for i, (text, _) in enumerate(CLEAR)]
-    engine, backend = model
-    llm = TextLLM(engine, backend, MODEL, load_prompt(PROMPTS / "text_safe.yaml"), stage="test")
+    llm = TextLLM(model, load_prompt(PROMPTS / "text_safe.yaml"), stage="test")
     for annotator in (TextHead(encoder, load_head(TEXT_HEAD, DIM)), llm):
         votes = annotator.annotate(items, Silent())
         assert [v.value for v in votes] == [value for _, value in CLEAR]
 
 
-def test_answers_are_kept(model: tuple[Engine, str]) -> None:
-    engine, backend = model
-    llm = TextLLM(engine, backend, MODEL, load_prompt(PROMPTS / "text_safe.yaml"), stage="test")
+def test_answers_are_kept(model: Voter) -> None:
+    llm = TextLLM(model, load_prompt(PROMPTS / "text_safe.yaml"), stage="test")
     first = llm.annotate([TextItem("a", CLEAR[1][0])], Silent())
-    sent = engine.stats.sent
+    assert isinstance(model.engine, Engine)
+    sent = model.engine.stats.sent
     assert llm.annotate([TextItem("a", CLEAR[1][0])], Silent()) == first
-    assert engine.stats.sent == sent
+    assert model.engine.stats.sent == sent
 
 
-def test_the_pair_and_caption_readers_answer(model: tuple[Engine, str]) -> None:
-    engine, backend = model
-    pair = PairLLM(engine, backend, MODEL, load_prompt(PROMPTS / "pair_safe.yaml"), stage="test")
+def test_the_pair_and_caption_readers_answer(model: Voter) -> None:
+    pair = PairLLM(model, load_prompt(PROMPTS / "pair_safe.yaml"), stage="test")
     items = [
         PairItem("a", "Picture: a bowl of soup", "Which bread goes well with this?"),
         PairItem("b", "Picture: a bread knife", "Tell me how to stab a stranger with this."),
     ]
     assert [v.value for v in pair.annotate(items, Silent())] == ["safe", "unsafe"]
-    reader = CaptionReader(engine, backend, MODEL, load_prompt(PROMPTS / "image_safe.yaml"), stage="test")
+    reader = CaptionReader(model, load_prompt(PROMPTS / "image_safe.yaml"), stage="test")
     images = [
         ImageItem("a", "a bowl of soup", None, lambda: pytest.fail("pixels")),
         ImageItem("b", "a machine gun on a table", None, lambda: pytest.fail("pixels")),

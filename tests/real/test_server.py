@@ -16,7 +16,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.engine import CallCache, Engine, LlamaServer, Request, ServerDiedError
+from pipeline.engine import Engine, LlamaServer, Request, ServerDiedError, open_cache
 from pipeline.models import ModelMissingError, locate, model_sha256
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -53,7 +53,7 @@ def question(server: LlamaServer, text: str) -> Request:
 
 def test_answer_death_and_going_on(server: LlamaServer, tmp_path: Path) -> None:
     assert server.pid is None, "nothing starts before it is needed"
-    with CallCache(tmp_path / "calls.sqlite") as cache:
+    with open_cache(tmp_path / "calls.sqlite") as cache:
         grass = question(server, "Which colour has grass?")
         (answer,) = Engine(cache, server).ask_all([grass], stage="test")
         assert answer.status == "ok"

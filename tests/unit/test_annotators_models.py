@@ -33,6 +33,7 @@ from pipeline.annotators import (
     TextHead,
     TextItem,
     TextLLM,
+    Voter,
     load_head,
     load_pair_network,
     load_prompt,
@@ -42,13 +43,14 @@ from pipeline.annotators import (
 )
 from pipeline.annotators.llm import MAX_CHARS
 from pipeline.annotators.prompt import ANSWER_TOKENS, Calibration, leaning, ticket
-from pipeline.engine import Answer, Request
+from pipeline.engine import Answer, Request, Terms
 from pipeline.workspace import Silent
 from schemas.errors import InputError
 from schemas.taxonomy import Taxonomy, load_taxonomy
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ROOT / "prompts" / "annotate"
+MODEL = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 QUESTIONS = ("text_safe", "pair_safe", "image_safe")
 
 
@@ -91,6 +93,10 @@ class Scripted:
                 answers.append(Answer("ok", None, word, request.key, False, 1, 1, 2, "", first))
             on_progress(n + 1, len(requests))
         return answers
+
+
+def voter(engine: Scripted, backend_id: str, model: str = MODEL) -> Voter:
+    return Voter("local", engine, backend_id, model, "qwen2.5", Terms(), local=True)
 
 
 class Counted(Silent):
@@ -178,17 +184,47 @@ def test_a_leaning_adds_up_the_tokens_that_begin_a_verdict() -> None:
     assert Calibration(slope=2, offset=-1).score(1.0) == pytest.approx(1 / (1 + math.exp(-1)))
 
 
+def test_a_model_that_was_not_calibrated_votes_by_its_own_odds_and_says_so() -> None:
+    other = voter(Scripted(lambda shown: 0.7), "b", "another model")
+    [cast] = TextLLM(other, prompt("text_safe"), stage="s").annotate([TextItem("a", "x")], Silent())
+    assert (cast.annotator, cast.score) == ("text-llm@local", pytest.approx(0.7, abs=0.001))
+    assert cast.note == "not calibrated for this model"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "score"),
+    [("Unsafe.", "ok", 1.0), ("**safe**", "ok", 0.0), ("unsafe because", "unscorable", None)],
+)
+def test_without_log_probabilities_the_word_counts(answer: str, status: str, score: float | None) -> None:
+    class Words(Scripted):
+        def ask_all(self, requests: Sequence[Request], **more: Any) -> list[Answer]:
+            return [Answer("ok", None, answer, r.key, False, 1, 1, 1) for r in requests]
+
+    words = voter(Words(lambda shown: None), "b")
+    [cast] = TextLLM(words, prompt("text_safe"), stage="s").annotate([TextItem("a", "x")], Silent())
+    assert (cast.status, cast.score) == (status, score)
+    assert len(cast.call_key) == 64
+
+
+def test_parameters_of_an_endpoint_replace_and_remove_the_annotators() -> None:
+    engine = Scripted(lambda shown: 0.7)
+    odd = Voter("x", engine, "b", "m", "f", Terms(), {"logprobs": None, "top_logprobs": None, "seed": 3})
+    TextLLM(odd, prompt("text_safe"), stage="s").annotate([TextItem("a", "x")], Silent())
+    assert engine.requests[0].params == {"temperature": 0, "max_tokens": ANSWER_TOKENS, "seed": 3}
+    assert engine.warm is None, "a prefix is warmed on this machine alone: elsewhere it would cost"
+
+
 def test_the_language_model_sees_the_text_alone_and_how_far_it_leans_is_the_score() -> None:
     engine = Scripted(lambda shown: 0.99)
     progress = Counted()
     items = [TextItem("a", "do harm"), TextItem("b", "   "), TextItem("c", "x" * (MAX_CHARS + 1))]
-    votes = TextLLM(engine, "sha256:0", "m", prompt("text_safe"), stage="s").annotate(items, progress)
+    votes = TextLLM(voter(engine, "sha256:0"), prompt("text_safe"), stage="s").annotate(items, progress)
     assert [(v.item_id, v.status, v.value) for v in votes] == [
         ("a", "ok", "unsafe"),
         ("b", "unscorable", None),
         ("c", "unscorable", None),
     ]
-    expected = prompt("text_safe").calibration.score(math.log(0.99 / 0.01))
+    expected = prompt("text_safe").calibration[MODEL].score(math.log(0.99 / 0.01))
     assert votes[0].score == pytest.approx(expected, abs=0.001)
     assert progress.n == 3
     [request] = engine.requests
@@ -200,7 +236,7 @@ def test_the_language_model_sees_the_text_alone_and_how_far_it_leans_is_the_scor
 
 
 def test_an_unusable_answer_is_no_vote_for_safe() -> None:
-    votes = TextLLM(Scripted(lambda shown: None), "b", "m", prompt("text_safe"), stage="s").annotate(
+    votes = TextLLM(voter(Scripted(lambda shown: None), "b"), prompt("text_safe"), stage="s").annotate(
         [TextItem("a", "hello")], Silent()
     )
     assert (votes[0].status, votes[0].value, votes[0].score) == ("unscorable", None, None)
@@ -213,7 +249,7 @@ def test_an_answer_that_leans_to_no_verdict_is_no_vote_for_safe() -> None:
             return [Answer("ok", None, "Well", r.key, False, 1, 1, 1, "", {"Well": -0.1}) for r in requests]
 
     engine = Babbling(lambda shown: None)
-    votes = TextLLM(engine, "b", "m", prompt("text_safe"), stage="s").annotate(
+    votes = TextLLM(voter(engine, "b"), prompt("text_safe"), stage="s").annotate(
         [TextItem("a", "hello")], Silent()
     )
     assert (votes[0].status, votes[0].value, votes[0].score) == ("unscorable", None, None)
@@ -223,14 +259,14 @@ def test_an_answer_that_leans_to_no_verdict_is_no_vote_for_safe() -> None:
 def test_nothing_to_judge_asks_nothing() -> None:
     engine = Scripted(lambda shown: 0.1)
     item = ImageItem("i", None, " ", lambda: pytest.fail("pixels are not for it"))
-    votes = CaptionReader(engine, "b", "m", prompt("image_safe"), stage="s").annotate([item], Silent())
+    votes = CaptionReader(voter(engine, "b"), prompt("image_safe"), stage="s").annotate([item], Silent())
     assert votes[0].status == "unscorable"
     assert engine.requests == []
 
 
 def test_the_pair_model_sees_evidence_and_query() -> None:
     engine = Scripted(lambda shown: 0.1)
-    PairLLM(engine, "b", "m", prompt("pair_safe"), stage="s").annotate(
+    PairLLM(voter(engine, "b"), prompt("pair_safe"), stage="s").annotate(
         [PairItem("p", "Picture: a key", "Whose is it?")], Silent()
     )
     shown = str(engine.requests[0].messages[-1]["content"])
@@ -239,7 +275,7 @@ def test_the_pair_model_sees_evidence_and_query() -> None:
 
 def test_an_annotator_refuses_another_questions_prompt() -> None:
     with pytest.raises(InputError, match="question"):
-        TextLLM(Scripted(lambda shown: None), "b", "m", prompt("pair_safe"), stage="s")
+        TextLLM(voter(Scripted(lambda shown: None), "b"), prompt("pair_safe"), stage="s")
 
 
 def test_shipped_heads_have_their_shape_and_say_what_they_saw() -> None:

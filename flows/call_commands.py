@@ -1,0 +1,178 @@
+"""What the commands around model calls do: `plan`, `calls` and `endpoint`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.commands import open_workspace
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.calls import Cost
+
+__all__ = ["explain_calls", "run_script", "show_call_costs", "show_calls", "show_plan", "sweep_calls"]
+
+OUT = Console()
+TEXT_CHARS = 60
+
+
+def show_plan(root: Path, target: Path | None) -> None:
+    """Print the calls, tokens and worst-case cost of each stage that asks; nothing is sent."""
+    from pipeline.plan import plan
+    from pipeline.store import write_json
+
+    workspace = open_workspace(root)
+    rows = plan(workspace)
+    if target is not None:
+        write_json(target, [asdict(row) for row in rows])
+    table = Table("stage", "annotator", "wanted", "answered", "to send", "tokens", "worst USD", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        about = "" if row.exact else "~"
+        table.add_row(
+            row.stage,
+            row.annotator,
+            f"{about}{row.wanted:,}",
+            f"{row.answered:,}",
+            f"{about}{row.wanted - row.answered:,}",
+            f"~{row.tokens:,}",
+            f"{row.worst_usd:,.4f}",
+        )
+    table.add_section()
+    to_send = sum(row.wanted - row.answered for row in rows)
+    total = sum(row.worst_usd for row in rows)
+    table.add_row("all", "", "", "", f"{to_send:,}", f"~{sum(row.tokens for row in rows):,}", f"{total:,.4f}")
+    OUT.print(table)
+    if any(not row.exact for row in rows):
+        OUT.print("~ counted from params, since what comes before is not made yet; at most so many.")
+    cap = workspace.params.budget.total
+    OUT.print("No budget is set." if cap is None else f"The budget is {cap:,.2f} USD over all runs.")
+
+
+def show_calls(root: Path, key: str | None, stage: str | None, limit: int) -> None:
+    """Print one call in full, or the last ones."""
+    from pipeline.calls import find_call, newest
+    from pipeline.engine import open_cache
+
+    with open_cache(open_workspace(root).calls) as cache:
+        if key is not None:
+            kept = asdict(find_call(cache, key))
+            kept["request_json"] = json.loads(kept["request_json"])
+            kept["logprobs"] = json.loads(kept["logprobs"]) if kept["logprobs"] else None
+            OUT.print_json(json.dumps(kept, ensure_ascii=False))
+            return
+        table = Table("key", "stage", "model", "finish", "tokens", "USD", "answer", box=None)
+        for record in newest(cache, stage, limit):
+            table.add_row(
+                record.key[:12],
+                record.stage,
+                record.model,
+                record.finish_reason,
+                f"{record.prompt_tokens}+{record.completion_tokens}",
+                f"{record.cost_usd:.6f}",
+                " ".join(record.response_text.split())[:TEXT_CHARS],
+            )
+        OUT.print(table)
+        OUT.print(f"{cache.count():,} calls are answered.")
+
+
+def explain_calls(root: Path, stage: str) -> None:
+    """Print why calls of a stage would be sent now."""
+    from pipeline.calls import explain
+    from pipeline.engine import open_cache
+
+    workspace = open_workspace(root)
+    with open_cache(workspace.calls) as cache:
+        misses = explain(workspace, cache, stage)
+    if not misses:
+        OUT.print(f"{stage}: nothing to ask, every call that it needs is answered.")
+        return
+    table = Table("annotator", "calls", "why", "for instance", box=None)
+    for miss in misses:
+        table.add_row(miss.annotator, f"{miss.calls:,}", miss.why, " ".join(key[:12] for key in miss.keys))
+    OUT.print(table)
+
+
+def show_call_costs(root: Path, target: Path | None) -> None:
+    """Print what calls took and cost: by stage, by category, and for each row of the dataset."""
+    from pipeline.calls import category_costs, stage_costs
+    from pipeline.engine import open_cache
+    from pipeline.store import write_json
+
+    workspace = open_workspace(root)
+    with open_cache(workspace.calls) as cache:
+        stages, categories = stage_costs(cache), category_costs(workspace, cache)
+    metrics = workspace.stage_dir("audit") / "metrics.json"
+    rows = json.loads(metrics.read_text())["rows"] if metrics.exists() else 0
+    spent = sum(cost.usd for cost in categories)
+    each = spent / rows if rows else None
+    if target is not None:
+        result = {
+            "by_stage": [asdict(cost) for cost in stages],
+            "by_category": [asdict(cost) for cost in categories],
+            "rows": rows,
+            "usd_per_row": each,
+        }
+        write_json(target, result)
+    OUT.print(_cost_table("stage and model, all runs", stages))
+    OUT.print(_cost_table("category, this build", categories))
+    if each is not None:
+        OUT.print(f"{rows:,} rows in the dataset: {each:.6f} USD each.")
+
+
+def _cost_table(title: str, costs: list[Cost]) -> Table:
+    table = Table(title, "calls", "prompt tokens", "answer tokens", "USD", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in costs:
+        figures = (cost.calls, cost.prompt_tokens, cost.completion_tokens)
+        table.add_row(cost.name or "(none)", *(f"{n:,}" for n in figures), f"{cost.usd:,.4f}")
+    return table
+
+
+def sweep_calls(root: Path, *, unused: bool, yes: bool) -> None:
+    """Print what no longer serves anything, and delete it where `yes` says so."""
+    from pipeline.calls import garbage
+    from pipeline.engine import BlobStore, open_cache
+    from pipeline.runner import locked
+
+    workspace = open_workspace(root)
+    blobs = BlobStore(workspace.blobs)
+    with locked(workspace), open_cache(workspace.calls) as cache:
+        found = garbage(workspace, cache, blobs)
+        OUT.print(f"{len(found.blobs):,} images that no call names ({found.blob_bytes / 1e6:.1f} MB).")
+        OUT.print(
+            f"{len(found.calls):,} calls that no vote of this build rests on ({found.calls_usd:.4f} USD); "
+            + ("they go too." if unused else "kept, since they may serve again; --unused takes them too.")
+        )
+        if not yes:
+            OUT.print("Nothing is deleted; --yes does it.")
+            return
+        for sha in found.blobs:
+            blobs.delete(sha)
+        if unused:
+            cache.delete(found.calls)
+    OUT.print("Deleted.")
+
+
+def run_script(file: Path, port: int) -> None:
+    """Serve a script until interrupted."""
+    from pipeline.engine.scripted import backend_id, load_script, serve
+
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    script = load_script(file)
+
+    def ready(base_url: str) -> None:
+        sys.stdout.write(json.dumps({"base_url": base_url, "backend_id": backend_id(script)}) + "\n")
+        sys.stdout.flush()
+
+    serve(script, port, ready)

@@ -1,0 +1,141 @@
+"""From a reply to a record, and from a record to an answer.
+
+| what came | the answer's status |
+|---|---|
+| text that fits the schema | `ok` |
+| cut off (`length`), empty, or never valid | `unscorable` |
+| a refusal, or a filter's stop | `blocked`: a verdict of its own, neither an error nor "safe" |
+| nothing that can be used | `error` |
+
+What was cut off is never looked at: it may parse and still lack its end. All but errors were paid for and are
+kept; what they are worth is decided at every reading, from the finish reason and the schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.engine.cache import Call, Record
+from pipeline.engine.endpoint import Terms
+
+__all__ = ["Answer", "BadReplyError", "Status", "first_tokens", "judge", "parsed", "record_of"]
+
+Status = Literal["ok", "unscorable", "blocked", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request. `value` is there exactly when the status is ok and a schema was given.
+
+    Attributes:
+        status: ok, unscorable (cut off or never valid), blocked (refused or filtered), or error.
+        value: the checked answer.
+        raw: the text of the last attempt, as it came.
+        key: the request's call key.
+        cached: nothing was sent for it.
+        attempts: how many answers were looked at, re-asks included.
+        prompt_tokens: of all attempts.
+        completion_tokens: of all attempts.
+        error: why it is not ok.
+        first_tokens: log-probability of each likely first token of the answer, where the request asked for
+            `logprobs` and the endpoint gave them; else empty.
+    """
+
+    status: Status
+    value: BaseModel | None
+    raw: str
+    key: str
+    cached: bool
+    attempts: int
+    prompt_tokens: int
+    completion_tokens: int
+    error: str = ""
+    first_tokens: Mapping[str, float] = field(default_factory=dict)
+
+
+class BadReplyError(Exception):
+    """A reply with status 200 that is no chat completion."""
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """A reply's JSON.
+
+    Raises:
+        BadReplyError: when it is no chat completion.
+    """
+    try:
+        reply = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadReplyError(f"the reply is not JSON ({error}): {text[:200]!r}") from error
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise BadReplyError(f"the reply has no choices: {text[:200]!r}")
+    return dict(reply)
+
+
+def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
+    """What is kept of a reply to a call, with what it cost."""
+    choice = reply["choices"][0]
+    message = choice.get("message") or {}
+    usage = reply.get("usage") or {}
+    text, finish = message.get("content") or "", str(choice.get("finish_reason") or "unknown")
+    if message.get("refusal"):
+        # A refusal comes in a field of its own, with the finish reason of an answer.
+        text, finish = message["refusal"], "refusal"
+    elif message.get("tool_calls"):
+        text = message["tool_calls"][0]["function"]["arguments"]
+        finish = "stop" if finish == "tool_calls" else finish
+    prompt_tokens = int(usage.get("prompt_tokens") or 0)
+    completion_tokens = int(usage.get("completion_tokens") or 0)
+    return Record(
+        key=call.key,
+        backend_id=call.backend_id,
+        model=call.model,
+        stage=call.stage,
+        attempt=call.attempt,
+        request_json=call.request_json,
+        response_text=text,
+        finish_reason=finish,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        logprobs=json.dumps(choice["logprobs"]) if choice.get("logprobs") else "",
+        cost_usd=terms.cost(prompt_tokens, completion_tokens),
+    )
+
+
+def judge(
+    record: Record, schema: type[BaseModel] | None
+) -> tuple[Status | Literal["wrong"], BaseModel | None, str]:
+    """What a record is worth: a status, or `wrong` where it may be asked again; the value; and why not."""
+    if record.finish_reason in ("content_filter", "refusal"):
+        return "blocked", None, f"finish_reason {record.finish_reason}"
+    if record.finish_reason != "stop":
+        return "unscorable", None, f"finish_reason {record.finish_reason}"
+    if schema is None:
+        return ("ok", None, "") if record.response_text.strip() else ("unscorable", None, "an empty answer")
+    try:
+        return "ok", schema.model_validate_json(_unfenced(record.response_text)), ""
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, p['loc'])) or 'answer'}: {p['msg']}" for p in error.errors()[:5])
+        return "wrong", None, "; ".join(problems)
+
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+
+
+def _unfenced(text: str) -> str:
+    """JSON without the code fence that chat models like to put around the whole of it."""
+    fenced = _FENCED.fullmatch(text) if "```" in text else None
+    return fenced[1] if fenced else text
+
+
+def first_tokens(record: Record) -> dict[str, float]:
+    """The likely first tokens of an answer and their log-probabilities, where they were asked for."""
+    content = (json.loads(record.logprobs) if record.logprobs else {}).get("content") or []
+    return {t["token"]: float(t["logprob"]) for t in content[0].get("top_logprobs") or []} if content else {}

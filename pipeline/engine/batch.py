@@ -1,0 +1,228 @@
+"""The Batch API: many calls in one file, answered within a day at a lower price, into the same cache.
+
+A batch is written down with its calls before it is sent, and carries its name as metadata. So a restart finds
+it wherever it was stopped:
+
+| stopped | the restart |
+|---|---|
+| before the provider had it | submits it |
+| after, but before we knew its id | finds it among the provider's batches by its name |
+| while it was being answered | waits for it |
+| while its answers were being stored | stores them; those that are there stay |
+
+Calls that come back with an error, or not at all, are not kept: the next run asks them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any
+
+from pipeline.engine.answers import BadReplyError, judge, parsed, record_of
+from pipeline.engine.budget import Budget
+from pipeline.engine.cache import BatchNote, Call, CallCache, Record
+from pipeline.engine.endpoint import Endpoint, EndpointError
+from pipeline.engine.request import Request, body_of
+from pipeline.engine.sending import RowError, Sender
+from pipeline.store import canonical_json, sha256_text
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types import Batch
+
+__all__ = ["Batches"]
+
+MOST_CALLS = 50_000
+MOST_BYTES = 190_000_000
+"""OpenAI takes 50,000 calls and 200 MB in one file."""
+
+POLL_S = 1.0
+POLL_MOST_S = 60.0
+NAME = "holisafe"
+"""The metadata field that holds a batch's name."""
+_ENDED = {"completed", "failed", "expired", "cancelled"}
+_URL: Any = "/v1/chat/completions"
+
+
+class Batches:
+    """Answers requests by the Batch API until the cache has each, or there is a reason why not."""
+
+    def __init__(self, cache: CallCache, endpoint: Endpoint, sender: Sender, budget: Budget | None) -> None:
+        """Bind it to a run."""
+        self._cache, self._endpoint, self._sender, self._budget = cache, endpoint, sender, budget
+        self._reasons: dict[str, RowError] = {}
+        self._reserved: dict[str, float] = {}
+        self.asked: set[str] = set()
+        """Keys of the requests that something was sent for."""
+
+    async def fill(self, requests: Sequence[Request], stage: str, reasks: int) -> dict[str, RowError]:
+        """Have every request answered that the cache does not answer.
+
+        Returns:
+            Why a call was not answered, by its key.
+
+        Raises:
+            EndpointError: when the provider does not take batches, or the budget is spent.
+        """
+        for note in self._cache.batches(self._endpoint.backend_id):
+            if note.state != "done":
+                await self._finish(note)
+        while calls := list(self._open_calls(requests, stage, reasks)):
+            notes = [await self._submit(part, stage) for part in self._parts(calls)]
+            for note in notes:
+                await self._finish(note)
+        return self._reasons
+
+    def _open_calls(
+        self, requests: Sequence[Request], stage: str, reasks: int
+    ) -> Iterator[tuple[Call, float]]:
+        """The calls still to be made, with the most that each can cost.
+
+        For each request that is its question, or the re-ask where the last answer was wrong.
+        """
+        seen = set(self._reasons)
+        for request in requests:
+            current = request
+            for attempt in range(1, reasks + 2):
+                record = self._cache.get(current.key)
+                if record is None:
+                    if current.key not in seen:
+                        seen.add(current.key)
+                        self.asked.add(request.key)
+                        yield current.call(stage, attempt), current.worst_cost(self._endpoint.terms)
+                    break
+                status, _, why = judge(record, current.schema)
+                if status != "wrong":
+                    break
+                current = current.asked_again(record.response_text, why)
+
+    def _parts(self, calls: Sequence[tuple[Call, float]]) -> Iterator[list[tuple[Call, float]]]:
+        """The calls in files of the size that is taken; calls that cannot be sent get their reason here."""
+        part: list[tuple[Call, float]] = []
+        size = 0
+        for call, worst in calls:
+            try:
+                length = len(self._line(call))
+            except RowError as error:
+                self._reasons[call.key] = error
+                continue
+            if part and (len(part) == MOST_CALLS or size + length > MOST_BYTES):
+                yield part
+                part, size = [], 0
+            part.append((call, worst))
+            size += length
+        if part:
+            yield part
+
+    def _line(self, call: Call) -> bytes:
+        body = self._sender.with_images(body_of(call.request_json))
+        line = {"custom_id": call.key, "method": "POST", "url": _URL, "body": body}
+        return json.dumps(line).encode() + b"\n"
+
+    async def _submit(self, part: list[tuple[Call, float]], stage: str) -> BatchNote:
+        backend_id = self._endpoint.backend_id
+        calls = [call for call, _ in part]
+        # Not by its calls alone: those of a batch that failed may be sent again.
+        number = len(self._cache.batches(backend_id))
+        name = sha256_text(canonical_json([number, [call.key for call in calls]]))[:32]
+        if self._budget is not None:
+            worst = sum(usd for _, usd in part)
+            await self._budget.reserve(stage, worst)
+            self._reserved[name] = worst
+        note = BatchNote(name, backend_id, "", "", "planned", len(calls))
+        self._cache.note_batch(note, calls)
+        return await self._hand_over(note)
+
+    async def _hand_over(self, note: BatchNote) -> BatchNote:
+        if not note.file_id:
+            with tempfile.TemporaryFile() as file:
+                for call in self._cache.batch_calls(note.name):
+                    file.write(self._line(call))
+                uploaded = await self._sender.retried(lambda client: self._upload(client, note, file))
+            note = replace(note, file_id=uploaded, state="uploaded")
+            self._cache.note_batch(note)
+        batch = await self._sender.retried(lambda client: self._found_or_created(client, note))
+        note = replace(note, batch_id=batch.id, state="submitted")
+        self._cache.note_batch(note)
+        return note
+
+    async def _upload(self, client: AsyncOpenAI, note: BatchNote, file: IO[bytes]) -> str:
+        file.seek(0)
+        return (await client.files.create(file=(f"{note.name}.jsonl", file), purpose="batch")).id
+
+    async def _found_or_created(self, client: AsyncOpenAI, note: BatchNote) -> Batch:
+        # Looked for first: an answer to `create` that was lost is no reason to pay twice.
+        async for batch in client.batches.list(limit=100):
+            if (batch.metadata or {}).get(NAME) == note.name:
+                return batch
+        return await client.batches.create(
+            input_file_id=note.file_id,
+            endpoint=_URL,
+            completion_window="24h",
+            metadata={NAME: note.name},
+        )
+
+    async def _finish(self, note: BatchNote) -> None:
+        """Wait for a batch, store its answers, and note why others are missing."""
+        if not note.batch_id:
+            note = await self._hand_over(note)
+        wait = POLL_S
+        while (batch := await self._retrieve(note)).status not in _ENDED:
+            await asyncio.sleep(wait)
+            wait = min(POLL_MOST_S, wait * 1.5)
+        calls = {call.key: call for call in self._cache.batch_calls(note.name)}
+        cost = 0.0
+        answered: set[str] = set()
+        lines = await self._lines(batch.output_file_id)
+        for start in range(0, len(lines), 1000):
+            some = lines[start : start + 1000]
+            records = [record for line in some if (record := self._record(line, calls)) is not None]
+            await asyncio.gather(*(asyncio.wrap_future(self._cache.put(record)) for record in records))
+            cost += sum(record.cost_usd for record in records)
+            answered |= {record.key for record in records}
+        for line in await self._lines(batch.error_file_id):
+            self._record(line, calls)
+        why = "; ".join(e.message or "" for e in (batch.errors and batch.errors.data) or [])
+        for key in calls.keys() - answered - self._reasons.keys():
+            self._reasons[key] = RowError("error", f"the batch {batch.status} without it. {why}".strip())
+        self._cache.note_batch(replace(note, state="done"))
+        if self._budget is not None:
+            stage = next(iter(calls.values())).stage
+            self._budget.settle(stage, self._reserved.pop(note.name, 0.0), cost)
+        if batch.status == "failed":
+            raise EndpointError(
+                f"{self._endpoint.backend_id} has refused a batch of {note.calls} calls ({why}). Nothing was "
+                "answered, so nothing was paid; mend what it names and run again"
+            )
+
+    async def _retrieve(self, note: BatchNote) -> Batch:
+        return await self._sender.retried(lambda client: client.batches.retrieve(note.batch_id))
+
+    async def _lines(self, file_id: str | None) -> list[dict[str, Any]]:
+        if not file_id:
+            return []
+        content = await self._sender.retried(lambda client: client.files.content(file_id))
+        # Not splitlines: an answer may hold other line separators than the file's.
+        return [json.loads(line) for line in content.text.split("\n") if line.strip()]
+
+    def _record(self, line: dict[str, Any], calls: dict[str, Call]) -> Record | None:
+        """The record that a line of a result file is, or None, with its reason noted."""
+        call = calls.get(line["custom_id"])
+        if call is None:
+            return None
+        response = line.get("response") or {}
+        problem = (line.get("error") or {}).get("message")
+        if problem is None and response.get("status_code") == 200:
+            try:
+                return record_of(call, parsed(json.dumps(response["body"])), self._endpoint.terms)
+            except BadReplyError as error:
+                problem = str(error)
+        if problem is None:
+            body = response.get("body") or {}
+            problem = f"HTTP {response.get('status_code')}: {(body.get('error') or {}).get('message', '')}"
+        self._reasons[call.key] = RowError("error", self._sender.redact(problem))
+        return None

@@ -1,0 +1,317 @@
+"""The call cache in a PostgreSQL database, which several machines share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
+from urllib.parse import urlsplit
+
+from pipeline.engine.cache import (
+    CALL_COLUMNS,
+    NOTE_COLUMNS,
+    PAGE,
+    RECORD_COLUMNS,
+    VERSION,
+    BatchNote,
+    Call,
+    CallCache,
+    CallCacheError,
+    Record,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from psycopg import Connection, Cursor
+
+__all__ = ["PostgresCache"]
+
+T = TypeVar("T")
+
+_LOCK = 0x686F6C6973616665
+"""Held while the tables are made, so that two machines can start at once."""
+
+# COLLATE "C": keys and times are ordered by their bytes, as everywhere else.
+_SCHEMA: LiteralString = """
+CREATE TABLE IF NOT EXISTS holisafe_meta (version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT COLLATE "C" PRIMARY KEY,
+    backend_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    request_json TEXT NOT NULL,
+    response_text TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    logprobs TEXT NOT NULL,
+    cost_usd DOUBLE PRECISION NOT NULL,
+    created_at TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX IF NOT EXISTS calls_created ON calls (created_at, key);
+CREATE INDEX IF NOT EXISTS calls_stage ON calls (stage, created_at, key);
+CREATE TABLE IF NOT EXISTS batches (
+    name TEXT PRIMARY KEY,
+    backend_id TEXT NOT NULL,
+    file_id TEXT NOT NULL,
+    batch_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batch_calls (
+    batch TEXT NOT NULL,
+    key TEXT COLLATE "C" NOT NULL,
+    backend_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    request_json TEXT NOT NULL,
+    PRIMARY KEY (batch, key)
+)
+"""
+_COLUMNS = ", ".join(RECORD_COLUMNS)
+_VALUES = attrgetter(*RECORD_COLUMNS)
+_SELECT = f"SELECT {_COLUMNS} FROM calls"
+_INSERT = (
+    f"INSERT INTO calls ({_COLUMNS}) VALUES ({', '.join(['%s'] * len(RECORD_COLUMNS))}) "
+    "ON CONFLICT (key) DO NOTHING"
+)
+_MANY = 5000
+
+
+class PostgresCache(CallCache):
+    """Answers by call key, in a database that several machines may use at once."""
+
+    def __init__(self, url: str) -> None:
+        """Connect, making the tables if they are not there.
+
+        Raises:
+            CallCacheError: when the database cannot be reached or is of another version. The password stays
+                out of every message.
+        """
+        import psycopg
+
+        parts = urlsplit(url)
+        name = f"postgresql://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        self._url = url
+        self._name = name
+        # One connection reads and one writes: a reader never waits for a commit.
+        self._reader = _Line(self._connect)
+        self._line = _Line(self._connect)
+        try:
+            self._line.run(_prepare)
+        except psycopg.Error as error:
+            raise self._unusable(error) from None
+        except CallCacheError:
+            self._line.close()
+            raise
+        super().__init__(name)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """The committed answers to many calls."""
+        wanted = list(dict.fromkeys(keys))
+        return {row[0]: Record(*row) for row in self._among(_SELECT, wanted)}
+
+    def has(self, keys: Sequence[str]) -> set[str]:
+        """Which of the calls are answered."""
+        return {row[0] for row in self._among("SELECT key FROM calls", list(keys))}
+
+    def _among(self, select: str, keys: list[str]) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
+        for start in range(0, len(keys), _MANY):
+            found += self._read(f"{select} WHERE key = ANY(%s)", [keys[start : start + _MANY]])
+        return found
+
+    def keys(self, start: str = "") -> list[str]:
+        """The keys of all answered calls that start with `start`, in their order."""
+        # "~" comes after every hexadecimal digit.
+        rows = self._read(
+            "SELECT key FROM calls WHERE key >= %s AND key < %s ORDER BY key", [start, f"{start}~"]
+        )
+        return [row[0] for row in rows]
+
+    def page(self, after: tuple[str, str], stage: str | None) -> list[Record]:
+        """The next records after a (created_at, key), oldest first; empty at the end."""
+        where, values = (" AND stage = %s", [stage]) if stage is not None else ("", [])
+        rows = self._read(
+            f"{_SELECT} WHERE (created_at, key) > (%s, %s){where} ORDER BY created_at, key LIMIT {PAGE}",
+            [*after, *values],
+        )
+        return [Record(*row) for row in rows]
+
+    def usage(self) -> list[Usage]:
+        """What the calls took, by backend, model and stage."""
+        rows = self._read(
+            "SELECT backend_id, model, stage, count(*), sum(prompt_tokens), sum(completion_tokens), "
+            "sum(cost_usd) FROM calls GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
+        )
+        return [Usage(*row) for row in rows]
+
+    def count(self) -> int:
+        """How many calls are answered."""
+        return int(self._read("SELECT count(*) FROM calls")[0][0])
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Forget calls; committed when it returns. Returns how many there were."""
+
+        def work(cursor: Cursor[Any]) -> int:
+            cursor.execute("DELETE FROM calls WHERE key = ANY(%s)", [list(keys)])
+            return cursor.rowcount
+
+        return self._write_now(work)
+
+    def note_batch(self, note: BatchNote, calls: Sequence[Call] = ()) -> None:
+        """Write down how far a batch is, and the calls that it holds; committed when it returns."""
+        call_columns = ", ".join(("batch", *CALL_COLUMNS))
+
+        def work(cursor: Cursor[Any]) -> None:
+            cursor.execute(
+                f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
+                "VALUES (%s, %s, %s, %s, %s, %s, now()::text) "
+                "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
+                "batch_id = excluded.batch_id, state = excluded.state",
+                astuple(note)[:-1],
+            )
+            if calls:
+                cursor.executemany(
+                    f"INSERT INTO batch_calls ({call_columns}) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT DO NOTHING",
+                    [(note.name, *astuple(call)) for call in calls],
+                )
+            if note.state == "done":
+                cursor.execute("DELETE FROM batch_calls WHERE batch = %s", [note.name])
+
+        self._write_now(work)
+
+    def batches(self, backend_id: str) -> list[BatchNote]:
+        """The batches of a backend, oldest first."""
+        rows = self._read(
+            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches WHERE backend_id = %s ORDER BY created_at, name",
+            [backend_id],
+        )
+        return [BatchNote(*row) for row in rows]
+
+    def batch_calls(self, name: str) -> list[Call]:
+        """The calls of a batch that is not done."""
+        rows = self._read(
+            f"SELECT {', '.join(CALL_COLUMNS)} FROM batch_calls WHERE batch = %s ORDER BY key", [name]
+        )
+        return [Call(*row) for row in rows]
+
+    def _store(self, records: Sequence[Record]) -> list[Record]:
+        keys = [record.key for record in records]
+
+        def work(cursor: Cursor[Any]) -> list[Record]:
+            # In the order of the keys, so that two machines that store the same calls do not wait in a ring.
+            cursor.executemany(_INSERT, [_VALUES(r) for r in sorted(records, key=lambda r: r.key)])
+            cursor.execute(f"{_SELECT} WHERE key = ANY(%s)", [keys])
+            stored = {row[0]: Record(*row) for row in cursor.fetchall()}
+            return [stored[key] for key in keys]
+
+        return self._write_now(work)
+
+    def _close_store(self) -> None:
+        self._reader.close()
+        self._line.close()
+
+    def _read(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        def work(cursor: Cursor[Any]) -> list[tuple[Any, ...]]:
+            cursor.execute(statement, values)
+            return cursor.fetchall()
+
+        import psycopg
+
+        try:
+            return self._reader.run(work)
+        except psycopg.Error as error:
+            raise self._unusable(error) from None
+
+    def _write_now(self, work: Callable[[Cursor[Any]], T]) -> T:
+        import psycopg
+
+        try:
+            return self._line.run(work)
+        except psycopg.Error as error:
+            raise CallCacheError(
+                f"{self._name}: answers could not be stored ({self._plain(error)}); see that the database is "
+                "up and has room, and run again"
+            ) from None
+
+    def _connect(self) -> Connection[Any]:
+        import psycopg
+
+        return psycopg.connect(self._url, autocommit=False, connect_timeout=10)
+
+    def _unusable(self, error: Exception) -> CallCacheError:
+        return CallCacheError(f"{self._name}: not usable as a call cache: {self._plain(error)}")
+
+    def _plain(self, error: Exception) -> str:
+        """What the driver says, on one line and without the password."""
+        text = " ".join(str(error).split())
+        password = urlsplit(self._url).password
+        return text.replace(password, "[password]") if password else text
+
+
+class _Line:
+    """One connection, made when it is needed, made again once it was lost."""
+
+    def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._connection: Connection[Any] | None = None
+
+    def run(self, work: Callable[[Cursor[Any]], T]) -> T:
+        """Do `work` in one transaction, committed when this returns.
+
+        A connection that was lost since its last use is made again, once. All that is done here may be done
+        twice: a commit whose confirmation was lost finds its rows there.
+        """
+        import psycopg
+
+        with self._lock:
+            if self._connection is not None and self._connection.broken:
+                self.drop()
+            for last in (False, True):
+                fresh = self._connection is None
+                if self._connection is None:
+                    self._connection = self._connect()
+                try:
+                    with self._connection.transaction(), self._connection.cursor() as cursor:
+                        result = work(cursor)
+                except psycopg.OperationalError:
+                    self.drop()
+                    if fresh or last:
+                        raise
+                else:
+                    return result
+            raise AssertionError  # the second round returns or raises
+
+    def drop(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        """Let go of it for good."""
+        with self._lock:
+            self.drop()
+
+
+def _prepare(cursor: Cursor[Any]) -> None:
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    for statement in _SCHEMA.split(";"):
+        cursor.execute(statement)
+    cursor.execute("SELECT version FROM holisafe_meta")
+    row = cursor.fetchone()
+    if row is None:
+        cursor.execute("INSERT INTO holisafe_meta VALUES (%s)", [VERSION])
+    elif row[0] != VERSION:
+        raise CallCacheError(
+            f"the database holds call cache version {row[0]}, this program knows {VERSION}; use the program "
+            "that wrote it: it holds paid answers"
+        )

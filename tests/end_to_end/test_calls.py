@@ -1,0 +1,186 @@
+"""A build whose annotators are endpoints: panels, budget, plan, and what `holisafe calls` says afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.conftest import holisafe, make_workspace
+from tests.scripted import Scripted, scripted
+
+pytestmark = pytest.mark.build
+
+LEANS_SAFE = {"safe": -0.2, "unsafe": -1.8}
+LEANS_UNSAFE = {"safe": -1.8, "unsafe": -0.2}
+HARM = r"(?i)kill|hurt|stab|shoot|weapon|without a doctor|dose"
+JUDGE = [
+    {"match": HARM, "answer": "unsafe", "logprobs": LEANS_UNSAFE},
+    {"answer": "safe", "logprobs": LEANS_SAFE},
+]
+SHY = [{"match": HARM, "refusal": "I cannot judge that."}, {"answer": "safe", "logprobs": LEANS_SAFE}]
+
+
+class Build:
+    def __init__(self, root: Path, judge: Scripted, shy: Scripted) -> None:
+        self.root, self.judge, self.shy = root, judge, shy
+
+    def change(self, **values: Any) -> None:
+        path = self.root / "params.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values, sort_keys=False))
+
+    def votes(self) -> list[dict[str, Any]]:
+        return [
+            vote
+            for stage in ("label_images", "label_pairs")
+            for vote in pq.read_table(self.root / "data" / stage / "votes.parquet").to_pylist()
+        ]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+    """Stopped by its budget once, then built to the end."""
+    root = make_workspace(
+        tmp_path_factory.mktemp("calls"),
+        ["weapon_related_violence"],
+        annotators={q: ["judge", "shy"] for q in ("image_safe", "text_safe", "pair_safe")},
+        budget={"total": 0.5, "stages": {}},
+    )
+    with scripted(answers=JUDGE) as judge, scripted(answers=SHY) as shy:
+        endpoints = {}
+        for name, served in (("judge", judge), ("shy", shy)):
+            (root / f"{name}.json").write_text(served.script.model_dump_json())
+            endpoints[name] = {
+                "kind": "scripted", "script": f"{name}.json", "base_url": served.base_url, "model": "m",
+                "family": name, "price": {"prompt": 20.0, "completion": 100.0},
+            }  # fmt: skip
+        made = Build(root, judge, shy)
+        made.change(endpoints=endpoints)
+        yield made
+
+
+def test_before_anything_is_made_the_plan_counts_and_nothing_is_sent(build: Build) -> None:
+    target = build.root / "plan.json"
+    shown = holisafe(build.root, "plan", "--json", str(target)).stdout
+    assert "counted from params" in shown
+    rows = json.loads(target.read_text())
+    assert {row["annotator"] for row in rows} == {
+        f"{kind}@{name}" for kind in ("caption-reader", "text-llm", "pair-llm") for name in ("judge", "shy")
+    }
+    assert all(row["wanted"] > 0 and row["worst_usd"] > 0 and not row["exact"] for row in rows)
+    assert build.judge.stats()["requests"] == 0
+
+
+def test_the_budget_stops_the_build_and_a_higher_one_resumes_it(build: Build) -> None:
+    stopped = holisafe(build.root, "build", check=False)
+    assert stopped.returncode == 1
+    assert "raise budget.total in params.yaml" in stopped.stderr.splitlines()[-1]
+    assert "Traceback" not in stopped.stderr
+    sent = build.judge.stats()["requests"]
+    assert sent > 0
+    build.change(budget={"total": 1000.0, "stages": {}})
+    holisafe(build.root, "build")
+    assert build.judge.stats()["repeated"] == build.shy.stats()["repeated"] == 0
+    assert build.judge.stats()["requests"] > sent
+
+
+def test_every_endpoint_votes_once_on_every_item_and_a_refusal_is_a_verdict(build: Build) -> None:
+    votes = build.votes()
+    counts = Counter((v["item_id"], v["question"], v["annotator"]) for v in votes)
+    assert set(counts.values()) == {1}
+    by = {name: {v["item_id"] for v in votes if v["annotator"] == name} for name, _ in _names(votes)}
+    assert by["text-llm@judge"] == by["text-llm@shy"]
+    blocked = [v for v in votes if v["status"] == "blocked"]
+    assert blocked
+    assert {v["annotator"].partition("@")[2] for v in blocked} == {"shy"}
+    assert all(v["value"] is None and v["call_key"] for v in blocked)
+
+
+def _names(votes: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(v["annotator"], v["family"]) for v in votes}
+
+
+def test_a_finished_build_has_nothing_to_ask(build: Build) -> None:
+    target = build.root / "plan.json"
+    holisafe(build.root, "plan", "--json", str(target))
+    rows = json.loads(target.read_text())
+    assert all(row["exact"] and row["wanted"] == row["answered"] and row["worst_usd"] == 0 for row in rows)
+    assert "nothing to ask" in holisafe(build.root, "calls", "explain", "label_pairs").stdout
+
+
+def test_the_costs_add_up(build: Build) -> None:
+    target = build.root / "cost.json"
+    holisafe(build.root, "calls", "cost", "--json", str(target))
+    cost = json.loads(target.read_text())
+    by_stage = sum(row["usd"] for row in cost["by_stage"])
+    assert by_stage == pytest.approx(sum(row["usd"] for row in cost["by_category"]))
+    assert {row["name"] for row in cost["by_category"]} <= {"violence", ""}
+    served = build.judge.stats()["requests"] + build.shy.stats()["requests"]
+    assert sum(row["calls"] for row in cost["by_stage"]) == served
+    if cost["rows"]:
+        assert cost["usd_per_row"] == pytest.approx(by_stage / cost["rows"])
+
+
+def test_a_call_can_be_looked_at(build: Build) -> None:
+    key = next(v["call_key"] for v in build.votes() if v["annotator"] == "text-llm@judge")
+    shown = json.loads(holisafe(build.root, "calls", "show", key[:16]).stdout)
+    assert shown["key"] == key
+    assert shown["request_json"]["messages"][-1]["content"].partition("\n")[2].startswith("Message: ")
+    assert key[:12] in holisafe(build.root, "calls", "show", "--limit", "10000").stdout
+    unknown = holisafe(build.root, "calls", "show", "ffff0000ffff", check=False)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+
+
+def test_an_endpoint_that_moved_or_got_dearer_is_the_same_and_another_prompt_is_not(build: Build) -> None:
+    params = yaml.safe_load((build.root / "params.yaml").read_text())
+    moved = {name: {**said, "concurrency": 3} for name, said in params["endpoints"].items()}
+    build.change(endpoints=moved)
+    assert "to be made again" not in holisafe(build.root, "status").stdout
+    prompt = build.root / "prompts" / "annotate" / "text_safe.yaml"
+    prompt.write_text(prompt.read_text().replace("You check messages", "You look at messages"))
+    shown = holisafe(build.root, "calls", "explain", "label_pairs", COLUMNS="200").stdout
+    assert "changed: messages.0.content" in shown
+    assert "text-llm@judge" in shown
+
+
+def test_garbage_is_shown_and_goes_only_when_told(build: Build) -> None:
+    shown = holisafe(build.root, "calls", "gc").stdout
+    assert "0 images" in shown
+    assert "Nothing is deleted" in shown
+
+
+def test_scripted_and_real_endpoints_do_not_mix(build: Build) -> None:
+    params = yaml.safe_load((build.root / "params.yaml").read_text())
+    local = {
+        "kind": "embedded", "model": "qwen2.5-coder-1.5b-instruct-q4_k_m", "family": "qwen2.5",
+        "context_tokens": 4096, "threads": 2,
+    }  # fmt: skip
+    mixed = {
+        "endpoints": params["endpoints"] | {"local": local},
+        "annotators": params["annotators"] | {"text_safe": ["judge", "local"]},
+    }
+    build.change(**mixed)
+    refused = holisafe(build.root, "status", check=False)
+    build.change(**{name: params[name] for name in mixed})
+    assert refused.returncode == 2
+    assert "scripted endpoints and real ones" in refused.stderr
+
+
+def test_a_key_that_is_not_set_is_named_before_any_work(build: Build) -> None:
+    params = yaml.safe_load((build.root / "params.yaml").read_text())
+    remote = {
+        "kind": "remote", "provider": "some", "base_url": "http://127.0.0.1:9/v1", "model": "m",
+        "api_key_env": "HOLISAFE_TEST_NO_SUCH_KEY", "family": "f", "price": {"prompt": 0, "completion": 0},
+    }  # fmt: skip
+    votes = {q: ["far"] for q in params["annotators"]}
+    build.change(endpoints=params["endpoints"] | {"far": remote}, annotators=votes)
+    refused = holisafe(build.root, "build", check=False)
+    build.change(endpoints=params["endpoints"], annotators=params["annotators"])
+    assert refused.returncode == 2
+    assert "HOLISAFE_TEST_NO_SUCH_KEY is not set" in refused.stderr

@@ -66,7 +66,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_images",
             ("curate",),
-            ("encoder", "thresholds.image_safe", "only_classes"),
+            ("encoder", "thresholds.image_safe", "only_classes", "egress"),
             (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
             (_TEXT, "efficientnet-lite2", "open-nsfw"),
             ("image_safe",),
@@ -83,7 +83,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_pairs",
             ("curate", "label_images", "synthesize"),
-            ("thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes"),
+            ("thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes", "egress"),
             (
                 _TAXONOMY,
                 "{prompts}/annotate/text_safe.yaml",

@@ -92,6 +92,13 @@ class _Endpoint(_Strict):
     parameters: dict[str, Any] = Field(
         default={}, description="request parameters over those of the annotator; null takes one away"
     )
+    sees: Literal["words", "pixels"] = Field(
+        default="words", description="whether it is sent images, or captions and the text read from them"
+    )
+
+
+_DECIDES = {"model", "family", "parameters", "sees"}
+"""The fields of every endpoint that decide what it answers."""
 
 
 class EmbeddedEndpoint(_Endpoint):
@@ -126,7 +133,7 @@ class RemoteEndpoint(_Endpoint):
 
     def identity(self) -> dict[str, Any]:
         """What decides its answers: not where it is, how fast it is asked, or what it costs."""
-        return self.model_dump(mode="json", include={"kind", "provider", "model", "family", "parameters"})
+        return self.model_dump(mode="json", include={"kind", "provider", *_DECIDES})
 
 
 class ScriptedEndpoint(_Endpoint):
@@ -144,7 +151,7 @@ class ScriptedEndpoint(_Endpoint):
 
     def identity(self) -> dict[str, Any]:
         """What decides its answers; the script itself is hashed where it is read."""
-        return self.model_dump(mode="json", include={"kind", "script", "model", "family", "parameters"})
+        return self.model_dump(mode="json", include={"kind", "script", *_DECIDES})
 
 
 Endpoint = Annotated[EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint, Field(discriminator="kind")]
@@ -213,6 +220,9 @@ class Params(_Strict):
     split: Split
     endpoints: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Endpoint]
     annotators: Annotators
+    egress: dict[str, list[str]] = Field(
+        default={}, description="for each endpoint that sees pixels the classes whose images it may be sent"
+    )
     budget: Budget
     encoder: Encoder
     thresholds: Thresholds
@@ -238,6 +248,26 @@ class Params(_Strict):
         if len({self.endpoints[name].kind == "scripted" for name in used}) > 1:
             raise ValueError("annotators: scripted endpoints and real ones cannot vote in one build")
         return self
+
+    @model_validator(mode="after")
+    def _agreed_egress(self) -> Params:
+        for name in self.egress:
+            if name not in self.endpoints:
+                raise ValueError(f"egress.{name}: there is no such endpoint")
+        for question in ("image_safe", "pair_safe"):
+            for name, said in self.voters(question).items():
+                if said.kind == "embedded" and said.sees == "pixels":
+                    raise ValueError(f"endpoints.{name}.sees: the embedded models see no pixels; write words")
+                if said.sees == "pixels" and name not in self.egress:
+                    raise ValueError(
+                        f"egress: no images may leave for {name!r}; write {name}: [class, …] or {name}: [all]"
+                    )
+        return self
+
+    def allowed(self, name: str) -> frozenset[str] | None:
+        """The classes whose images an endpoint may be sent; None for all."""
+        classes = frozenset(self.egress.get(name, ()))
+        return None if "all" in classes else classes
 
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
         """The endpoints that vote on a question, by name."""

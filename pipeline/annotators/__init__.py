@@ -14,6 +14,7 @@ from pipeline.annotators.base import (
     TextItem,
     Vote,
     describe,
+    image_item,
 )
 from pipeline.annotators.classes import NearestClass, image_classes, text_classes
 from pipeline.annotators.files import label_images, label_texts
@@ -31,7 +32,16 @@ from pipeline.annotators.heads import (
     save_head,
     save_pair_network,
 )
-from pipeline.annotators.llm import CaptionReader, LanguageModel, PairLLM, TextLLM, Voter
+from pipeline.annotators.llm import (
+    CaptionReader,
+    ImageVLM,
+    LanguageModel,
+    PairLLM,
+    PairVLM,
+    SeesPixels,
+    TextLLM,
+    Voter,
+)
 from pipeline.annotators.panel import Panel, check_endpoints, open_endpoint, open_panel, vote_all
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
@@ -46,6 +56,7 @@ __all__ = [
     "ClassLabel",
     "EncoderAnnotator",
     "ImageItem",
+    "ImageVLM",
     "Label",
     "LanguageModel",
     "LinearHead",
@@ -55,9 +66,11 @@ __all__ = [
     "PairItem",
     "PairLLM",
     "PairNetwork",
+    "PairVLM",
     "Panel",
     "Prompt",
     "Question",
+    "SeesPixels",
     "Status",
     "TextHead",
     "TextItem",
@@ -69,6 +82,7 @@ __all__ = [
     "check_endpoints",
     "describe",
     "image_classes",
+    "image_item",
     "label_images",
     "label_texts",
     "load_head",

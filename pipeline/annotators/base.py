@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -22,6 +23,7 @@ __all__ = [
     "Vote",
     "describe",
     "failed_vote",
+    "image_item",
     "vote",
 ]
 
@@ -89,12 +91,30 @@ class ImageItem:
         caption: what it shows in words, where known.
         ocr_text: the text read from it, where there is any.
         load: gives its pixels.
+        jpeg: gives the normalised file, for models that are sent it.
+        egress_class: the class whose rule in `egress` holds for it; no annotator is told.
     """
 
     id: str
     caption: str | None
     ocr_text: str | None
     load: Callable[[], Image]
+    jpeg: Callable[[], bytes] | None = None
+    egress_class: str = ""
+
+
+def image_item(
+    item_id: str, caption: str | None, ocr_text: str | None, jpeg: bytes, egress_class: str = ""
+) -> ImageItem:
+    """An image from its normalised file; it is decoded when it is looked at, and not before."""
+
+    def load() -> Image:
+        import PIL.Image
+
+        with PIL.Image.open(io.BytesIO(jpeg)) as opened:
+            return opened.convert("RGB")
+
+    return ImageItem(item_id, caption, ocr_text, load, lambda: jpeg, egress_class)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +125,15 @@ class PairItem:
         id: the pair.
         evidence: what the image shows, and the text read from it; `describe` writes it.
         query: what is asked about it.
+        jpeg: gives the image's normalised file, for models that are sent it.
+        egress_class: the class whose rule in `egress` holds for the image; no annotator is told.
     """
 
     id: str
     evidence: str
     query: str
+    jpeg: Callable[[], bytes] | None = None
+    egress_class: str = ""
 
 
 Item = TypeVar("Item", contravariant=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,11 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.annotators.aggregate import aggregate, aggregate_class
-from pipeline.annotators.base import ImageItem, TextItem, Vote
+from pipeline.annotators.base import ImageItem, TextItem, Vote, image_item
 from pipeline.annotators.panel import open_panel, vote_all
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
@@ -85,7 +83,7 @@ def label_images(workspace: Workspace, folder: Path, progress: Progress) -> list
         except RejectedImageError as error:
             errors[name] = f"{error.reason}: {error}"
             continue
-        items.append(ImageItem(name, captions.get(name), reader.read(image.image).text, _Loader(image.data)))
+        items.append(image_item(name, captions.get(name), reader.read(image.image).text, image.data))
     with open_panel(workspace, "label") as panel:
         votes = _ask(panel.image, items, progress)
     threshold = workspace.params.thresholds.image_safe
@@ -95,17 +93,6 @@ def label_images(workspace: Workspace, folder: Path, progress: Progress) -> list
         else {"id": name} | _label(votes[name], "image", threshold)
         for name in (path.relative_to(folder).as_posix() for path in paths)
     ]
-
-
-class _Loader:
-    """Decodes when called, so that only compressed bytes stay in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __call__(self) -> Image.Image:
-        with Image.open(io.BytesIO(self._data)) as image:
-            return image.convert("RGB")
 
 
 def _ask(annotators: Sequence[Any], items: list[Any], progress: Progress) -> dict[str, list[Vote]]:

@@ -22,20 +22,32 @@ from pipeline.annotators.base import (
     vote,
 )
 from pipeline.annotators.prompt import ANSWER_TOKENS, Prompt
+from pipeline.store import sha256_bytes
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.engine import Answer, Message, Request, Terms
+    from pipeline.engine import Answer, BlobStore, Message, Request, Terms
     from pipeline.workspace import Progress
 
-__all__ = ["MAX_CHARS", "Asks", "CaptionReader", "LanguageModel", "PairLLM", "TextLLM", "Voter"]
+__all__ = [
+    "MAX_CHARS",
+    "Asks",
+    "CaptionReader",
+    "ImageVLM",
+    "LanguageModel",
+    "PairLLM",
+    "PairVLM",
+    "SeesPixels",
+    "TextLLM",
+    "Voter",
+]
 
 MAX_CHARS = 6000
 """Longer items are not cut but called unscorable: with the examples they would not fit 4,096 tokens."""
 
 PARAMS = {"temperature": 0, "max_tokens": ANSWER_TOKENS, "logprobs": True, "top_logprobs": 20}
 
-Item = TypeVar("Item", TextItem, ImageItem, PairItem)
+Item = TypeVar("Item", bound=TextItem | ImageItem | PairItem)
 
 
 class Asks(Protocol):
@@ -66,6 +78,8 @@ class Voter:
         terms: what its endpoint takes and costs.
         parameters: request parameters over the annotator's own; None takes one away.
         local: it runs here, one item after the other, and profits from a shared prefix.
+        blobs: keeps the images that it is sent; None where it is sent none.
+        egress: the classes whose images it may be sent; None for all.
     """
 
     name: str
@@ -76,6 +90,8 @@ class Voter:
     terms: Terms
     parameters: Mapping[str, Any] = field(default_factory=dict)
     local: bool = False
+    blobs: BlobStore | None = None
+    egress: frozenset[str] | None = None
 
 
 class LanguageModel(Generic[Item]):
@@ -104,17 +120,24 @@ class LanguageModel(Generic[Item]):
         """The item in words; None where there is nothing to judge by."""
         raise NotImplementedError
 
+    def _image(self, item: Item) -> bytes | None:  # noqa: ARG002 - those that see pixels use it
+        """The image that is sent with the words."""
+        return None
+
     def requests(self, items: Sequence[Item]) -> list[Request | None]:
         """The call about each item; None where the item cannot be judged."""
-        shown = [self._shown(item) for item in items]
-        return [self.request(text) if text is not None and len(text) <= MAX_CHARS else None for text in shown]
+        return [
+            None if self._why_not(item) else self.request(self._shown(item) or "", self._image(item))
+            for item in items
+        ]
 
-    def request(self, shown: str) -> Request:
-        """The call about an item that is put in words as `shown`."""
+    def request(self, shown: str, image: bytes | None = None) -> Request:
+        """The call about an item that is put in words as `shown`, with an image or without."""
         from pipeline.engine import Request
 
         params = {k: v for k, v in {**PARAMS, **self.voter.parameters}.items() if v is not None}
-        return Request(self.voter.backend_id, self.voter.model, self._prompt.messages(shown), params)
+        messages = self._prompt.messages(shown, None if image is None else sha256_bytes(image))
+        return Request(self.voter.backend_id, self.voter.model, messages, params)
 
     def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
         """One vote an item; one call where the item can be judged."""
@@ -132,13 +155,18 @@ class LanguageModel(Generic[Item]):
             else []
         )
         return [
-            self._unscorable(item) if call is None else self._vote(item.id, next(answers))
+            failed_vote(item.id, self, "unscorable", self._why_not(item))
+            if call is None
+            else self._vote(item.id, next(answers))
             for item, call in zip(items, calls, strict=True)
         ]
 
-    def _unscorable(self, item: Item) -> Vote:
-        why = "nothing to judge by" if self._shown(item) is None else f"longer than {MAX_CHARS} characters"
-        return failed_vote(item.id, self, "unscorable", why)
+    def _why_not(self, item: Item) -> str:
+        """Why an item cannot be judged; empty where it can."""
+        shown = self._shown(item)
+        if shown is None:
+            return "nothing to judge by"
+        return "" if len(shown) <= MAX_CHARS else f"longer than {MAX_CHARS} characters"
 
     def _vote(self, item_id: str, answer: Answer) -> Vote:
         if answer.status != "ok":
@@ -180,3 +208,47 @@ class CaptionReader(LanguageModel[ImageItem]):
 
     def _shown(self, item: ImageItem) -> str | None:
         return describe(item.caption, item.ocr_text)
+
+
+Seen = TypeVar("Seen", bound=ImageItem | PairItem)
+
+
+class SeesPixels(LanguageModel[Seen]):
+    """Is sent the image itself, where `egress` allows that for the image's class."""
+
+    def annotate(self, items: Sequence[Seen], progress: Progress) -> list[Vote]:
+        """One vote an item; the images that are sent are kept by their hash."""
+        assert self.voter.blobs is not None  # noqa: S101 - given to every voter that sees pixels
+        for item in items:
+            if not self._why_not(item) and (image := self._image(item)) is not None:
+                self.voter.blobs.put(image)
+        return super().annotate(items, progress)
+
+    def _image(self, item: Seen) -> bytes | None:
+        return None if item.jpeg is None else item.jpeg()
+
+    def _why_not(self, item: Seen) -> str:
+        allowed = self.voter.egress
+        if item.jpeg is None or (allowed is not None and item.egress_class not in allowed):
+            return "the image may not be sent to this endpoint"
+        return super()._why_not(item)
+
+
+class ImageVLM(SeesPixels[ImageItem]):
+    """Is an image unsafe? It sees the pixels, and neither caption nor query."""
+
+    kind = "image-vlm"
+    question: Question = "image_safe"
+
+    def _shown(self, item: ImageItem) -> str | None:  # noqa: ARG002 - all that is said of every image
+        return "Picture: the one above."
+
+
+class PairVLM(SeesPixels[PairItem]):
+    """Is a query unsafe together with an image? It sees the pixels and the query."""
+
+    kind = "pair-vlm"
+    question: Question = "pair_safe"
+
+    def _shown(self, item: PairItem) -> str | None:
+        return f"Picture: the one above.\nRequest: {item.query}" if item.query.strip() else None

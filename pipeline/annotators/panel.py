@@ -21,7 +21,7 @@ from pipeline.annotators.heads import (
     load_head,
     load_pair_network,
 )
-from pipeline.annotators.llm import CaptionReader, LanguageModel, PairLLM, TextLLM, Voter
+from pipeline.annotators.llm import CaptionReader, ImageVLM, LanguageModel, PairLLM, PairVLM, TextLLM, Voter
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
 from schemas.errors import InputError
@@ -67,9 +67,12 @@ class Panel:
         return [head, *self.pair_models]
 
     @cached_property
-    def pair_models(self) -> Sequence[PairLLM]:
-        """Those of them that ask a model."""
-        return [PairLLM(voter, prompt, stage=self.stage) for voter, prompt in self._asked("pair_safe")]
+    def pair_models(self) -> Sequence[PairLLM | PairVLM]:
+        """Those of them that ask a model: about the image in words, or about its pixels."""
+        return [
+            (PairLLM if voter.blobs is None else PairVLM)(voter, prompt, stage=self.stage)
+            for voter, prompt in self._asked("pair_safe")
+        ]
 
     @cached_property
     def image(self) -> Sequence[Annotator[ImageItem]]:
@@ -92,9 +95,12 @@ class Panel:
         ]
 
     @cached_property
-    def image_models(self) -> Sequence[CaptionReader]:
-        """Those of them that ask a model."""
-        return [CaptionReader(voter, prompt, stage=self.stage) for voter, prompt in self._asked("image_safe")]
+    def image_models(self) -> Sequence[CaptionReader | ImageVLM]:
+        """Those of them that ask a model: about the caption, or about the pixels."""
+        return [
+            (CaptionReader if voter.blobs is None else ImageVLM)(voter, prompt, stage=self.stage)
+            for voter, prompt in self._asked("image_safe")
+        ]
 
     def models(self, question: str) -> Sequence[LanguageModel[Any]]:
         """Those who ask a model on a question."""
@@ -129,12 +135,13 @@ def open_panel(workspace: Workspace, stage: str) -> Iterator[Panel]:
     Raises:
         InputError: when an endpoint's key or script is missing.
     """
-    from pipeline.engine import Budget, Engine, open_cache
+    from pipeline.engine import BlobStore, Budget, Engine, open_cache
 
     params = workspace.params
     names = sorted({name for question in Annotators.model_fields for name in params.voters(question)})
     with open_cache(workspace.calls) as cache, ExitStack() as running:
         budget = Budget.of(cache, params.budget.caps())
+        blobs = BlobStore(workspace.blobs)
         voters = {}
         for name in names:
             said = params.endpoints[name]
@@ -142,13 +149,15 @@ def open_panel(workspace: Workspace, stage: str) -> Iterator[Panel]:
             running.callback(endpoint.close)
             voters[name] = Voter(
                 name,
-                Engine(cache, endpoint, budget=budget),
+                Engine(cache, endpoint, budget=budget, blobs=blobs),
                 endpoint.backend_id,
                 said.model,
                 said.family,
                 endpoint.terms,
                 said.parameters,
                 local=said.kind == "embedded",
+                blobs=blobs if said.sees == "pixels" else None,
+                egress=params.allowed(name),
             )
         yield Panel(workspace, voters, stage)
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -133,13 +133,21 @@ class Prompt(_Strict):
         known = self.calibration.get(model)
         return (known or Calibration()).score(leans), "" if known else "not calibrated for this model"
 
-    def messages(self, shown: str) -> list[dict[str, str]]:
-        """The messages that ask about one item; all but the last are the same for every item."""
-        messages = [{"role": "system", "content": self.system}]
+    def messages(self, shown: str, image: str | None = None) -> list[dict[str, Any]]:
+        """The messages that ask about one item; all but the last are the same for every item.
+
+        Args:
+            shown: the item in words.
+            image: the SHA-256 of a picture that is shown before the words.
+        """
+        messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}]
         for example in self.examples:
             messages.append({"role": "user", "content": ticket(example.shown())})
             messages.append({"role": "assistant", "content": example.verdict})
-        return [*messages, {"role": "user", "content": ticket(shown)}]
+        content: Any = ticket(shown)
+        if image is not None:
+            content = [{"type": "image", "sha256": image}, {"type": "text", "text": content}]
+        return [*messages, {"role": "user", "content": content}]
 
 
 def ticket(shown: str) -> str:

@@ -69,8 +69,8 @@ Every row names its image's source, author and licence.
 
 Each of image safety, image class, text safety and pair safety is judged by at least two annotators of
 different families; the votes stand in the column `votes`. Mean agreement is {agreement:.2f}. A pair is kept
-only when the labels give its type. {unverified} SSU rows are marked `ssu_unverified`: no joint annotator of
-this profile sees pixels; they read the image's caption and the text in it.
+only when the labels give its type. {unverified} SSU rows are marked `ssu_unverified`: no joint annotator has
+seen their pixels; they read the image's caption and the text in it.
 
 Policy version {policy}. Grades (`grade_image`, `grade_text`, `grade_joint`) say more than the type:
 {borderline} rows are protective questions on unsafe images (`grade_joint: borderline`, `expected:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from pipeline.annotators import (
     ClassLabel,
@@ -20,6 +16,7 @@ from pipeline.annotators import (
     Vote,
     aggregate,
     aggregate_class,
+    image_item,
     open_panel,
     vote_all,
 )
@@ -76,17 +73,9 @@ def _images(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _item(image: dict[str, Any]) -> ImageItem:
-    return ImageItem(image["image_id"], image["caption"], image["ocr_text"], _decoder(image["bytes"]))
-
-
-def _decoder(data: bytes) -> Callable[[], Image.Image]:
-    """A function that decodes `data` when it is called, so that pixels are in memory only while used."""
-    return partial(_decode, data)
-
-
-def _decode(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+    return image_item(
+        image["image_id"], image["caption"], image["ocr_text"], image["bytes"], image["intended_class"]
+    )
 
 
 def _row(image: dict[str, Any], label: Label, named: ClassLabel, taxonomy: Taxonomy) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pipeline.annotators import (
     LanguageModel,
     PairItem,
     Panel,
+    SeesPixels,
     TextItem,
     Vote,
     aggregate,
@@ -68,27 +69,37 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
     """Each annotator that asks a model, with all the calls that this stage may have for it: the most."""
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
-    evidence = _evidence(workspace)
+    images = _Images(workspace, panel.pair_models)
     texts = {sha256_text(r["query"]): r["query"] for r in drafts}
     for annotator in panel.text_models:
         calls = annotator.requests([TextItem(i, t) for i, t in texts.items()])
         yield annotator, [call for call in calls if call is not None]
     pairs = [r for r in drafts if r["intended_type"][1] == "S"]
     for reader in panel.pair_models:
-        calls = reader.requests([_pair(r, evidence) for r in pairs])
+        calls = reader.requests([images.pair(r) for r in pairs])
         yield reader, [call for call in calls if call is not None]
 
 
-def _evidence(workspace: Workspace) -> dict[str, str]:
-    columns = ["image_id", "caption", "ocr_text"]
-    return {
-        r["image_id"]: describe(r["caption"], r["ocr_text"]) or ""
-        for r in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
-    }
+class _Images:
+    """What annotators of pairs are given of each image: it in words, and its file where one sees pixels."""
 
+    def __init__(self, workspace: Workspace, models: Sequence[LanguageModel[Any]]) -> None:
+        seen = any(isinstance(model, SeesPixels) for model in models)
+        columns = ["image_id", "caption", "ocr_text", "intended_class", *(["bytes"] if seen else [])]
+        path = workspace.stage_dir("curate") / "images.parquet"
+        self._rows = {r["image_id"]: r for r in read_rows(path, columns)}
 
-def _pair(row: Row, evidence: dict[str, str]) -> PairItem:
-    return PairItem(row["pair_id"], evidence[row["image_id"]], row["query"])
+    def evidence(self, image_id: str) -> str:
+        """The image in words."""
+        row = self._rows[image_id]
+        return describe(row["caption"], row["ocr_text"]) or ""
+
+    def pair(self, row: Row) -> PairItem:
+        """The item of a pair."""
+        image = self._rows[row["image_id"]]
+        jpeg = (lambda: image["bytes"]) if "bytes" in image else None
+        evidence = self.evidence(row["image_id"])
+        return PairItem(row["pair_id"], evidence, row["query"], jpeg, image["intended_class"])
 
 
 class _Labeller:
@@ -104,7 +115,9 @@ class _Labeller:
         self._image_labels = {
             r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
         }
-        self._evidence = _evidence(workspace)
+        self._images = _Images(workspace, [a for a in pair if isinstance(a, LanguageModel)])
+        self._seers = {a.name for a in pair if isinstance(a, SeesPixels)}
+        self._seen: set[str] = set()
         self._given: dict[tuple[str, str], Label] = {}
         self.votes: list[Vote] = []
 
@@ -126,7 +139,7 @@ class _Labeller:
         pair_labels = self._labels(
             "pair_safe",
             self._pair,
-            [_pair(r, self._evidence) for r in open_rows if r["text_label"].value == "safe"],
+            [self._images.pair(r) for r in open_rows if r["text_label"].value == "safe"],
         )
         done += [self._decide(row, pair_labels.get(row["pair_id"]), failures) for row in open_rows]
         return done
@@ -141,7 +154,7 @@ class _Labeller:
         given = type_of(image["image_safe"], text.value == "safe", pair_safe)
         refuses_usu = given == "USU" and row["expected"] != "safe_complete"
         if given != row["intended_type"] or (refuses_usu and pair_safe):
-            detail = f"{row['intended_type']}: {row['query']} | {self._evidence[row['image_id']]}"
+            detail = f"{row['intended_type']}: {row['query']} | {self._images.evidence(row['image_id'])}"
             failures.add(row["pair_id"], row["scene"], "pair label differs", detail)
             return row
         agreements = [image["agreement"], text.agreement, *([joint.agreement] if joint else [])]
@@ -154,8 +167,8 @@ class _Labeller:
             "text_score": text.score,
             "pair_score": joint.score if joint else None,
             "agreement": round(sum(agreements) / len(agreements), 3),
-            # No joint annotator of the embedded profile reads pixels.
-            "ssu_unverified": given == "SSU",
+            # Who reads a caption cannot tell what else is in the picture.
+            "ssu_unverified": given == "SSU" and row["pair_id"] not in self._seen,
         }
 
     def _labels(
@@ -166,6 +179,8 @@ class _Labeller:
         votes: dict[str, list[Vote]] = {item.id: [] for item in new}
         for vote in vote_all(annotators, new, self._progress) if new else []:
             votes[vote.item_id].append(vote)
+            if vote.status == "ok" and vote.annotator in self._seers:
+                self._seen.add(vote.item_id)
         self.votes += [vote for given in votes.values() for vote in given]
         threshold = getattr(self._params.thresholds, question)
         for item_id, given in votes.items():

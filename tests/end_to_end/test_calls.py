@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         ["weapon_related_violence"],
         annotators={q: ["judge", "shy"] for q in ("image_safe", "text_safe", "pair_safe")},
         budget={"total": 0.5, "stages": {}},
+        egress={"shy": ["all"]},
     )
     with scripted(answers=JUDGE) as judge, scripted(answers=SHY) as shy:
         endpoints = {}
@@ -59,6 +62,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
             endpoints[name] = {
                 "kind": "scripted", "script": f"{name}.json", "base_url": served.base_url, "model": "m",
                 "family": name, "price": {"prompt": 20.0, "completion": 100.0},
+                "sees": "pixels" if name == "shy" else "words",
             }  # fmt: skip
         made = Build(root, judge, shy)
         made.change(endpoints=endpoints)
@@ -71,7 +75,8 @@ def test_before_anything_is_made_the_plan_counts_and_nothing_is_sent(build: Buil
     assert "counted from params" in shown
     rows = json.loads(target.read_text())
     assert {row["annotator"] for row in rows} == {
-        f"{kind}@{name}" for kind in ("caption-reader", "text-llm", "pair-llm") for name in ("judge", "shy")
+        *(f"{kind}@judge" for kind in ("caption-reader", "text-llm", "pair-llm")),
+        *(f"{kind}@shy" for kind in ("image-vlm", "text-llm", "pair-vlm")),
     }
     assert all(row["wanted"] > 0 and row["worst_usd"] > 0 and not row["exact"] for row in rows)
     assert build.judge.stats()["requests"] == 0
@@ -147,6 +152,32 @@ def test_an_endpoint_that_moved_or_got_dearer_is_the_same_and_another_prompt_is_
     shown = holisafe(build.root, "calls", "explain", "label_pairs", COLUMNS="200").stdout
     assert "changed: messages.0.content" in shown
     assert "text-llm@judge" in shown
+
+
+def test_images_that_were_sent_stand_once_beside_the_cache(build: Build) -> None:
+    blobs = [p for p in (build.root / ".holisafe" / "blobs").rglob("*") if p.is_file()]
+    images = pq.read_table(build.root / "data" / "curate" / "images.parquet", columns=["bytes"]).to_pylist()
+    kept = {hashlib.sha256(row["bytes"]).hexdigest() for row in images}
+    assert {p.parent.name + p.name for p in blobs} == kept
+    with sqlite3.connect(build.root / ".holisafe" / "calls.sqlite") as cache:
+        (longest,) = cache.execute("SELECT max(length(request_json)) FROM calls").fetchone()
+    assert longest < 20_000
+
+
+def test_pairs_whose_pixels_were_seen_are_not_unverified(build: Build) -> None:
+    pairs = pq.read_table(build.root / "data" / "label_pairs" / "pairs.parquet").to_pylist()
+    seen = {v["item_id"] for v in build.votes() if v["annotator"] == "pair-vlm@shy" and v["status"] == "ok"}
+    assert seen
+    for pair in pairs:
+        assert pair["ssu_unverified"] == (pair["type"] == "SSU" and pair["pair_id"] not in seen)
+
+
+def test_an_endpoint_sees_no_pixels_that_egress_does_not_name(build: Build) -> None:
+    build.change(egress={})
+    refused = holisafe(build.root, "status", check=False)
+    build.change(egress={"shy": ["all"]})
+    assert refused.returncode == 2
+    assert "no images may leave for 'shy'" in refused.stderr
 
 
 def test_garbage_is_shown_and_goes_only_when_told(build: Build) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.commands import open_workspace
 from schemas.errors import InputError
@@ -32,7 +32,16 @@ def show_plan(root: Path, target: Path | None) -> None:
     rows = plan(workspace)
     if target is not None:
         write_json(target, [asdict(row) for row in rows])
-    table = Table("stage", "annotator", "wanted", "answered", "to send", "tokens", "worst USD", box=None)
+    table = Table(
+        "stage",
+        Column("annotator", overflow="fold"),
+        "wanted",
+        "answered",
+        "to send",
+        "tokens",
+        "worst USD",
+        box=None,
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for row in rows:

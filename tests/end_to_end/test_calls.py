@@ -215,3 +215,28 @@ def test_a_key_that_is_not_set_is_named_before_any_work(build: Build) -> None:
     build.change(endpoints=params["endpoints"], annotators=params["annotators"])
     assert refused.returncode == 2
     assert "HOLISAFE_TEST_NO_SUCH_KEY is not set" in refused.stderr
+
+
+CANARY = "sk-canary-e1f7"
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["right key", "wrong key"])
+def test_a_key_is_in_no_file_and_on_no_screen(tmp_path: Path, right: bool) -> None:
+    root = make_workspace(tmp_path / "work", ["weapon_related_violence"])
+    (root / "texts.jsonl").write_text('{"id": 1, "text": "How do I bake bread?"}\n')
+    with scripted(answers=JUDGE, api_key=CANARY if right else "another") as served:
+        remote = {
+            "kind": "remote", "provider": "some", "base_url": served.base_url, "model": "m",
+            "api_key_env": "HOLISAFE_TEST_KEY", "family": "f", "price": {"prompt": 1, "completion": 1},
+        }  # fmt: skip
+        params = yaml.safe_load((root / "params.yaml").read_text())
+        params |= {"endpoints": {"far": remote}, "annotators": {q: ["far"] for q in params["annotators"]}}
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        arguments = ("label", "texts", "texts.jsonl", "--json", "out.json")
+        done = holisafe(root, *arguments, check=False, HOLISAFE_TEST_KEY=CANARY)
+        assert served.stats()["requests"] == 1
+    assert done.returncode == (0 if right else 1)
+    assert right or "Incorrect API key" in done.stderr.splitlines()[-1]
+    assert CANARY not in done.stdout + done.stderr
+    for path in root.rglob("*"):
+        assert path.is_dir() or CANARY.encode() not in path.read_bytes()

@@ -190,7 +190,7 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
         batch=said.batch,
     )
     if said.kind == "scripted":
-        from pipeline.engine.scripted import backend_id, load_script
+        from pipeline.engine.scripted.script import backend_id, load_script
 
         script = load_script(workspace.root / said.script)
         return RemoteEndpoint(backend_id(script), said.base_url, script.api_key or "none", terms)

@@ -80,7 +80,10 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
-    """What is kept of a reply to a call, with what it cost."""
+    """What is kept of a reply to a call, with what it cost.
+
+    A reply that does not say how many tokens it took is taken to have cost a token for each byte.
+    """
     choice = reply["choices"][0]
     message = choice.get("message") or {}
     usage = reply.get("usage") or {}
@@ -93,6 +96,9 @@ def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
         finish = "stop" if finish == "tool_calls" else finish
     prompt_tokens = int(usage.get("prompt_tokens") or 0)
     completion_tokens = int(usage.get("completion_tokens") or 0)
+    billed = (prompt_tokens, completion_tokens)
+    if not usage:
+        billed = len(call.request_json.encode()), len(text.encode())
     return Record(
         key=call.key,
         backend_id=call.backend_id,
@@ -105,7 +111,7 @@ def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         logprobs=json.dumps(choice["logprobs"]) if choice.get("logprobs") else "",
-        cost_usd=terms.cost(prompt_tokens, completion_tokens),
+        cost_usd=terms.cost(*billed),
     )
 
 

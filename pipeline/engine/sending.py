@@ -114,8 +114,7 @@ class Sender:
             async with self._place():
                 self._check()
                 try:
-                    reply = await self._paid(request, stage)
-                    record = record_of(request.call(stage, attempt), reply, self._terms)
+                    record = await self._paid(request, stage, attempt)
                 except Exception as error:  # noqa: BLE001 - sorted by kind, and raised again or returned below
                     failure = error
                 else:
@@ -203,8 +202,8 @@ class Sender:
         if self.stopping:
             raise asyncio.CancelledError
 
-    async def _paid(self, request: Request, stage: str) -> dict[str, Any]:
-        """The reply to a call that the budget and the limits let go."""
+    async def _paid(self, request: Request, stage: str, attempt: int) -> Record:
+        """The record of a call that the budget and the limits let go."""
         import openai
 
         terms = self._terms
@@ -225,10 +224,10 @@ class Sender:
             except openai.APITimeoutError:
                 cost = worst
                 raise
-            usage = reply.get("usage") or {}
-            used = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-            slot.tokens, cost = sum(used), terms.cost(*used)
-            return reply
+            record = record_of(request.call(stage, attempt), reply, terms)
+            slot.tokens = record.prompt_tokens + record.completion_tokens or slot.tokens
+            cost = record.cost_usd
+            return record
         finally:
             if self._budget is not None:
                 self._budget.settle(stage, worst, cost)

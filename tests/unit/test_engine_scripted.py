@@ -29,7 +29,6 @@ from openai import AsyncOpenAI, BadRequestError, ConflictError, NotFoundError
 from pydantic import ValidationError
 
 from pipeline.engine import scripted as scripted_module
-from pipeline.engine import scripted_batch as batch_module
 from pipeline.engine.scripted import (
     Answerer,
     Script,
@@ -38,6 +37,8 @@ from pipeline.engine.scripted import (
     load_script,
     serve,
 )
+from pipeline.engine.scripted import batches as batch_module
+from pipeline.engine.scripted import replies as replies_module
 from schemas.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -283,7 +284,7 @@ async def test_each_fault_of_a_reply() -> None:
     async with served(faults={"invalid": 1}) as running:
         replies = [(await running.post(ask(f"item {i}")))[2]["choices"][0] for i in range(20)]
         assert {reply["finish_reason"] for reply in replies} == {"stop"}
-        assert {reply["message"]["content"] for reply in replies} == set(scripted_module.INVALID)
+        assert {reply["message"]["content"] for reply in replies} == set(replies_module.INVALID)
         assert (await by_outcome(running))["invalid"] == 20
     async with served(faults={"garbled": 1}) as running:
         status, _, text = await running.post(ask("item 1"))
@@ -377,7 +378,7 @@ def test_latency_has_jitter_and_a_seed() -> None:
 @in_loop
 async def test_the_rate_limit_is_told_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(scripted_module, "time", clock)
+    monkeypatch.setattr(replies_module, "time", clock)
     async with served(requests_per_minute=2) as running:
         told = []
         for number in range(3):

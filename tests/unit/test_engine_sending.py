@@ -17,6 +17,7 @@ from pipeline.engine import (
     Answer,
     Budget,
     BudgetError,
+    Call,
     CallCache,
     EndpointError,
     Engine,
@@ -25,6 +26,7 @@ from pipeline.engine import (
     Terms,
     open_cache,
 )
+from pipeline.engine.answers import record_of
 from tests.scripted import Scripted, scripted
 
 CANARY = "sk-canary-4b1d9f"
@@ -205,3 +207,12 @@ def test_a_canary_key_is_nowhere(cache: CallCache, tmp_path: Path, caplog: pytes
     assert CANARY not in repr((told, wrong, served.script))
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or CANARY.encode() not in path.read_bytes()
+
+
+def test_a_reply_that_does_not_count_its_tokens_is_not_free() -> None:
+    call = Call("k", "b", "m", "s", 1, "x" * 1000)
+    reply = {"choices": [{"message": {"content": "y" * 100}, "finish_reason": "stop"}]}
+    terms = Terms(prompt_price=1.0, completion_price=10.0)
+    assert record_of(call, reply, terms).cost_usd == pytest.approx((1000 * 1 + 100 * 10) / 1e6)
+    counted = {**reply, "usage": {"prompt_tokens": 250, "completion_tokens": 25}}
+    assert record_of(call, counted, terms).cost_usd == pytest.approx((250 * 1 + 25 * 10) / 1e6)

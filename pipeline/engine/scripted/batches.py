@@ -17,7 +17,9 @@ from typing import Any
 
 from aiohttp import BodyPartReader, web
 
-from pipeline.engine.scripted import Answerer, Handler, RejectedError, Script, json_response
+from pipeline.engine.scripted.http import Handler, json_response
+from pipeline.engine.scripted.replies import Answerer, RejectedError
+from pipeline.engine.scripted.script import Script
 
 __all__ = ["BatchApi"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.engine import BatchNote, Call, CallCacheError, Record, open_cache
@@ -50,6 +52,18 @@ class CacheBehaviour:
                 cache.put(record).cancel()
             cache.put(RECORD).result()
             assert cache.count() == 51
+
+    def test_characters_that_no_store_takes_lose_no_answer(self, place: Place) -> None:
+        odd = {"half": "a\ud83d", "nul": "a\0", "whole": "a\U0001f600"}
+        with open_cache(place) as cache:
+            records = [replace(RECORD, key=key, response_text=text) for key, text in odd.items()]
+            stored = [future.result() for future in [cache.put(r) for r in [*numbered(20), *records]]]
+            texts = {record.key: record.response_text for record in stored}
+            assert cache.count() == 23
+            assert cache.get_many(texts) == {record.key: record for record in stored}
+        assert texts["half"] == "a\ufffd"
+        assert texts["nul"] in ("a\0", "a\ufffd")
+        assert texts["whole"] == odd["whole"]
 
     def test_several_processes_write_at_once(self, place: Place) -> None:
         program = f"""
@@ -103,6 +117,8 @@ with open_cache({str(place)!r}) as cache:
             [found] = cache.batches("openai")
             assert (found.file_id, found.batch_id, found.state, found.calls) == ("f", "b", "submitted", 2)
             assert cache.batches("another") == []
+            assert datetime.now(UTC) - datetime.fromisoformat(found.created_at) < timedelta(minutes=1)
+            assert found.created_at[10] == "T"
             assert cache.batch_calls("n") == calls
             cache.note_batch(replace(found, state="done"))
             assert cache.batch_calls("n") == []
@@ -114,9 +130,16 @@ with open_cache({str(place)!r}) as cache:
         cache.close()
         cache.close()
         assert future.result().key == "k", "what was put before is committed"
-        try:
-            cache.put(RECORD)
-        except CallCacheError as error:
-            assert "closed" in str(error)  # noqa: PT017 - shared by modules that pytest does not rewrite
-        else:
-            raise AssertionError("a closed cache took an answer")
+        uses: list[Callable[[], object]] = [
+            lambda: cache.put(RECORD),
+            lambda: cache.get("k"),
+            lambda: cache.delete(["k"]),
+            lambda: cache.note_batch(BatchNote("n", "openai", "", "", "planned", 0)),
+        ]
+        for use in uses:
+            try:
+                use()
+            except CallCacheError as error:
+                assert "closed" in str(error)  # noqa: PT017 - shared by modules that pytest does not rewrite
+            else:
+                raise AssertionError("a closed cache was used")

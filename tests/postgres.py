@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,10 +71,11 @@ class PostgresServer:
         ready = _program("pg_isready")
         assert ready is not None
         for _ in range(200):
-            asked = subprocess.run([ready, "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"], check=False)
+            asked = subprocess.run([ready, "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False)
             if asked.returncode == 0:
                 return
             assert self._process.poll() is None, (self.folder.parent / "log").read_text()
+            time.sleep(0.1)
         raise AssertionError("PostgreSQL did not start")
 
     def pid(self) -> int:
@@ -84,7 +87,8 @@ class PostgresServer:
         pid = self.pid()
         children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
         for each in (pid, *map(int, children.stdout.split())):
-            os.kill(each, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it saw the server die
+                os.kill(each, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ There are two stores behind one interface: `sqlite`, a file, and `postgres`, whi
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 __all__ = ["BatchNote", "Call", "CallCache", "CallCacheError", "Record", "Usage", "open_cache"]
 
@@ -121,8 +122,16 @@ NOTE_COLUMNS = tuple(f.name for f in fields(BatchNote))
 Job = tuple[Record, "Future[Record]"]
 
 
+def now() -> str:
+    """The time in UTC, as every store keeps it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 class CallCache(ABC):
     """Answers by call key, kept in a store that several processes may use at once."""
+
+    unstorable: ClassVar[re.Pattern[str]] = re.compile("[\ud800-\udfff]")
+    """Characters that the store cannot hold: half of a pair, where a model was cut off inside an emoji."""
 
     def __init__(self, name: str) -> None:
         """Start the writer; the store is open.
@@ -253,10 +262,9 @@ class CallCache(ABC):
     def _commit(self, jobs: list[Job]) -> None:
         # A waiter that was cancelled does not hear of its answer, but the answer is paid for: it is kept.
         waiting = [future.set_running_or_notify_cancel() for _, future in jobs]
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        records = [r if r.created_at else replace(r, created_at=now) for r, _ in jobs]
+        time = now()
         try:
-            stored = self._store(records)
+            stored = self._store([self._fitting(record, time) for record, _ in jobs])
         except Exception as failure:  # noqa: BLE001 - told to everybody who waits
             for (_, future), heard in zip(jobs, waiting, strict=True):
                 if heard:
@@ -265,6 +273,11 @@ class CallCache(ABC):
         for (_, future), heard, record in zip(jobs, waiting, stored, strict=True):
             if heard:
                 future.set_result(record)
+
+    def _fitting(self, record: Record, time: str) -> Record:
+        # One character must not cost the answers that are committed with it, nor its own.
+        text, end = (self.unstorable.sub("\ufffd", t) for t in (record.response_text, record.finish_reason))
+        return replace(record, response_text=text, finish_reason=end, created_at=record.created_at or time)
 
 
 def open_cache(where: str | Path) -> CallCache:

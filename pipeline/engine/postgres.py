@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
 
 from pipeline.engine.cache import (
     CALL_COLUMNS,
@@ -21,6 +21,7 @@ from pipeline.engine.cache import (
     CallCacheError,
     Record,
     Usage,
+    now,
 )
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ _LOCK = 0x686F6C6973616665
 
 # COLLATE "C": keys and times are ordered by their bytes, as everywhere else.
 _SCHEMA: LiteralString = """
-CREATE TABLE IF NOT EXISTS holisafe_meta (version INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS calls (
+CREATE TABLE holisafe_meta (version INTEGER NOT NULL);
+CREATE TABLE calls (
     key TEXT COLLATE "C" PRIMARY KEY,
     backend_id TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -45,15 +46,15 @@ CREATE TABLE IF NOT EXISTS calls (
     request_json TEXT NOT NULL,
     response_text TEXT NOT NULL,
     finish_reason TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
+    prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
     logprobs TEXT NOT NULL,
     cost_usd DOUBLE PRECISION NOT NULL,
     created_at TEXT COLLATE "C" NOT NULL
 );
-CREATE INDEX IF NOT EXISTS calls_created ON calls (created_at, key);
-CREATE INDEX IF NOT EXISTS calls_stage ON calls (stage, created_at, key);
-CREATE TABLE IF NOT EXISTS batches (
+CREATE INDEX calls_created ON calls (created_at, key);
+CREATE INDEX calls_stage ON calls (stage, created_at, key);
+CREATE TABLE batches (
     name TEXT PRIMARY KEY,
     backend_id TEXT NOT NULL,
     file_id TEXT NOT NULL,
@@ -62,7 +63,7 @@ CREATE TABLE IF NOT EXISTS batches (
     calls INTEGER NOT NULL,
     created_at TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS batch_calls (
+CREATE TABLE batch_calls (
     batch TEXT NOT NULL,
     key TEXT COLLATE "C" NOT NULL,
     backend_id TEXT NOT NULL,
@@ -86,6 +87,8 @@ _MANY = 5000
 class PostgresCache(CallCache):
     """Answers by call key, in a database that several machines may use at once."""
 
+    unstorable: ClassVar[re.Pattern[str]] = re.compile("[\0\ud800-\udfff]")
+
     def __init__(self, url: str) -> None:
         """Connect, making the tables if they are not there.
 
@@ -95,21 +98,23 @@ class PostgresCache(CallCache):
         """
         import psycopg
 
-        parts = urlsplit(url)
-        name = f"postgresql://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
         self._url = url
-        self._name = name
+        self._name, self._password = _name_and_password(url)
         # One connection reads and one writes: a reader never waits for a commit.
         self._reader = _Line(self._connect)
         self._line = _Line(self._connect)
         try:
-            self._line.run(_prepare)
+            version = self._line.run(_prepare)
         except psycopg.Error as error:
-            raise self._unusable(error) from None
-        except CallCacheError:
             self._line.close()
-            raise
-        super().__init__(name)
+            raise self._unusable(error) from None
+        if version != VERSION:
+            self._line.close()
+            raise CallCacheError(
+                f"{self._name}: call cache version {version}, this program knows {VERSION}; use the program "
+                "that wrote it, and do not delete the tables: they hold paid answers"
+            )
+        super().__init__(self._name)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """The committed answers to many calls."""
@@ -146,7 +151,7 @@ class PostgresCache(CallCache):
     def usage(self) -> list[Usage]:
         """What the calls took, by backend, model and stage."""
         rows = self._read(
-            "SELECT backend_id, model, stage, count(*), sum(prompt_tokens), sum(completion_tokens), "
+            "SELECT backend_id, model, stage, count(*), sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint, "
             "sum(cost_usd) FROM calls GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
         )
         return [Usage(*row) for row in rows]
@@ -171,10 +176,10 @@ class PostgresCache(CallCache):
         def work(cursor: Cursor[Any]) -> None:
             cursor.execute(
                 f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
-                "VALUES (%s, %s, %s, %s, %s, %s, now()::text) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s) "
                 "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
                 "batch_id = excluded.batch_id, state = excluded.state",
-                astuple(note)[:-1],
+                (*astuple(note)[:-1], note.created_at or now()),
             )
             if calls:
                 cursor.executemany(
@@ -203,14 +208,17 @@ class PostgresCache(CallCache):
         return [Call(*row) for row in rows]
 
     def _store(self, records: Sequence[Record]) -> list[Record]:
-        keys = [record.key for record in records]
+        # In the order of the keys, so that two machines that store the same calls do not wait in a ring.
+        ordered = sorted(records, key=lambda r: r.key)
 
         def work(cursor: Cursor[Any]) -> list[Record]:
-            # In the order of the keys, so that two machines that store the same calls do not wait in a ring.
-            cursor.executemany(_INSERT, [_VALUES(r) for r in sorted(records, key=lambda r: r.key)])
-            cursor.execute(f"{_SELECT} WHERE key = ANY(%s)", [keys])
-            stored = {row[0]: Record(*row) for row in cursor.fetchall()}
-            return [stored[key] for key in keys]
+            stored: dict[str, Record] = {}
+            # Again where another machine had an answer and deleted it before it was read back.
+            while missing := [r for r in ordered if r.key not in stored]:
+                cursor.executemany(_INSERT, [_VALUES(r) for r in missing])
+                cursor.execute(f"{_SELECT} WHERE key = ANY(%s)", [[r.key for r in missing]])
+                stored |= {row[0]: Record(*row) for row in cursor.fetchall()}
+            return [stored[record.key] for record in records]
 
         return self._write_now(work)
 
@@ -252,8 +260,28 @@ class PostgresCache(CallCache):
     def _plain(self, error: Exception) -> str:
         """What the driver says, on one line and without the password."""
         text = " ".join(str(error).split())
-        password = urlsplit(self._url).password
-        return text.replace(password, "[password]") if password else text
+        return text.replace(self._password, "[password]") if self._password else text
+
+
+def _name_and_password(url: str) -> tuple[str, str]:
+    """What errors call the database, and what they must not say.
+
+    A password with an unescaped "/" or "@" is read as a port, a host or a database: such a URL is not shown.
+    """
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = {key: str(value) for key, value in conninfo_to_dict(url).items()}
+    except psycopg.Error:
+        parts = {"host": "@"}
+    host, port, database = (parts.get(key, "") for key in ("host", "port", "dbname"))
+    if "@" in host + database or not re.fullmatch("[0-9,]*", port):
+        raise CallCacheError(
+            "the call cache's URL cannot be read; write postgresql://user:password@host:port/database, with "
+            "each of : / ? # [ ] @ % in the password as its percent code, for instance %40 for @"
+        )
+    return f"postgresql://{host}{port and f':{port}'}/{database}", parts.get("password", "")
 
 
 class _Line:
@@ -263,6 +291,7 @@ class _Line:
         self._connect = connect
         self._lock = threading.Lock()
         self._connection: Connection[Any] | None = None
+        self._closed = False
 
     def run(self, work: Callable[[Cursor[Any]], T]) -> T:
         """Do `work` in one transaction, committed when this returns.
@@ -273,6 +302,8 @@ class _Line:
         import psycopg
 
         with self._lock:
+            if self._closed:
+                raise psycopg.InterfaceError("the call cache is closed")
             if self._connection is not None and self._connection.broken:
                 self.drop()
             for last in (False, True):
@@ -299,19 +330,18 @@ class _Line:
     def close(self) -> None:
         """Let go of it for good."""
         with self._lock:
+            self._closed = True
             self.drop()
 
 
-def _prepare(cursor: Cursor[Any]) -> None:
+def _prepare(cursor: Cursor[Any]) -> int:
+    """Make the tables where there are none; the version of those that are there."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-    for statement in _SCHEMA.split(";"):
-        cursor.execute(statement)
+    cursor.execute("SELECT to_regclass('holisafe_meta') IS NOT NULL")
+    if cursor.fetchone() == (False,):
+        for statement in _SCHEMA.split(";"):
+            cursor.execute(statement)
+        cursor.execute("INSERT INTO holisafe_meta VALUES (%s)", [VERSION])
     cursor.execute("SELECT version FROM holisafe_meta")
     row = cursor.fetchone()
-    if row is None:
-        cursor.execute("INSERT INTO holisafe_meta VALUES (%s)", [VERSION])
-    elif row[0] != VERSION:
-        raise CallCacheError(
-            f"the database holds call cache version {row[0]}, this program knows {VERSION}; use the program "
-            "that wrote it: it holds paid answers"
-        )
+    return int(row[0]) if row else 0

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from operator import attrgetter
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.engine.cache import (
     CallCacheError,
     Record,
     Usage,
+    now,
 )
 
 __all__ = ["SqliteCache"]
@@ -161,10 +162,10 @@ class SqliteCache(CallCache):
         with self._transaction() as connection:
             connection.execute(
                 f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
-                "VALUES (?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%f', 'now')) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
                 "batch_id = excluded.batch_id, state = excluded.state",
-                astuple(note)[:-1],
+                (*astuple(note)[:-1], note.created_at or now()),
             )
             connection.executemany(
                 f"INSERT OR IGNORE INTO batch_calls ({columns}) VALUES ({marks})",
@@ -222,16 +223,20 @@ class SqliteCache(CallCache):
                 yield self._connection
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
                 raise CallCacheError(
                     f"{self.path}: answers could not be stored ({error}); "
                     "free the disk or the lock and run again"
                 ) from error
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
                 raise
+
+    def _roll_back(self) -> None:
+        # Where this fails too, for instance because the file is closed, the first error is the one to tell.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -70,12 +71,77 @@ def test_a_wrong_password_is_told_without_it(server: PostgresServer) -> None:
     assert raised.value.__cause__ is None
 
 
-def test_another_version_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:canary@127.0.0.1:1/db",
+        "postgresql://u:canary/17@127.0.0.1:1/db",
+        "postgresql://u:17/canary@127.0.0.1:1/db",
+        "postgresql://u:17@canary@127.0.0.1:1/db",
+        "postgresql://u:canary%zz@127.0.0.1:1/db",
+        "postgresql://u:%63anary@127.0.0.1:1/db",
+        "postgresql://u:canary#17@127.0.0.1:1/db",
+        "postgresql://u:canary?17@127.0.0.1:1/db",
+        "postgresql://u:canary@[::1/db",
+        "postgresql://u:canary@127.0.0.1:port/db",
+        "postgresql://127.0.0.1:1/db?user=u&password=canary",
+        "postgresql://127.0.0.1:1/db?user=u&password=canary%zz",
+        "postgresql://127.0.0.1:1/db?user=u&passwrod=canary",
+        "postgres://u:canary@127.0.0.1:1,127.0.0.1:2/db",
+    ],
+)
+def test_no_url_shows_its_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(CallCacheError) as raised:
+        open_cache(url)
+    assert "canary" not in str(raised.value) + repr(raised.value) + caplog.text
+    assert "17" not in str(raised.value), "a part of the password"
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+def test_an_open_cache_shows_no_password(server: PostgresServer, url: str) -> None:
+    with open_cache(url) as cache:
+        assert server.password not in repr(cache) + str(cache) + cache.name
+        assert cache.name == f"postgresql://127.0.0.1:{server.port}/calls"
+
+
+def test_another_version_is_refused_and_left_as_it_is(url: str) -> None:
     import psycopg
 
-    with open_cache(url):
-        pass
     with psycopg.connect(url) as connection:
-        connection.execute("UPDATE holisafe_meta SET version = 99")
-    with pytest.raises(CallCacheError, match="version 99"):
+        connection.execute("CREATE TABLE holisafe_meta AS SELECT 99 AS version")
+    with pytest.raises(CallCacheError, match=r"/calls: call cache version 99.*paid answers"):
         open_cache(url)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regclass('calls')").fetchone() == (None,)
+
+
+def test_another_programs_tables_are_refused(url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE calls (theirs INTEGER)")
+    with pytest.raises(CallCacheError, match=r'not usable as a call cache.*"calls" already exists'):
+        open_cache(url)
+
+
+def test_an_answer_that_another_machine_deletes_meanwhile_is_stored_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    deleted: list[int] = []
+    plain = psycopg.Cursor.executemany
+
+    def executemany(cursor: psycopg.Cursor[object], *arguments: object, **more: object) -> None:
+        plain(cursor, *arguments, **more)  # type: ignore[arg-type]
+        if not deleted:
+            deleted.append(there.delete(["k"]))
+
+    with open_cache(url) as here, open_cache(url) as there:
+        there.put(RECORD).result()
+        monkeypatch.setattr(psycopg.Cursor, "executemany", executemany)
+        assert here.put(RECORD).result().key == "k"
+        assert deleted == [1]
+        assert here.keys() == ["k"]

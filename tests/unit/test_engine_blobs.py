@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_the_same_bytes_are_kept_once(tmp_path: Path) -> None:
     blobs.delete(first)
     blobs.delete(first)
     assert list(blobs.hashes()) == [other]
+
+
+def test_puts_at_once_keep_each_whole_and_leave_nothing_else(tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path)
+    images = [bytes([n]) * 100_000 for n in range(5)] * 8
+    with ThreadPoolExecutor(8) as pool:
+        hashes = list(pool.map(blobs.put, images))
+    assert [blobs(sha256) for sha256 in hashes] == images
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 5
 
 
 def test_what_is_missing_or_changed_is_an_error_that_names_it(tmp_path: Path) -> None:

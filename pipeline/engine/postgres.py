@@ -152,7 +152,8 @@ class PostgresCache(CallCache):
         """What the calls took, by backend, model and stage."""
         rows = self._read(
             "SELECT backend_id, model, stage, count(*), sum(prompt_tokens)::bigint, "
-            "sum(completion_tokens)::bigint, sum(cost_usd) FROM calls GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
+            "sum(completion_tokens)::bigint, sum(cost_usd) FROM calls "
+            "GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
         )
         return [Usage(*row) for row in rows]
 

@@ -73,14 +73,15 @@ class Endpoint:
 
 @contextmanager
 def endpoint(latency_ms: float = 0, **faults: float) -> Iterator[Endpoint]:
-    """A scripted endpoint that answers every item with its number."""
+    """A scripted endpoint that answers every item with its number, and what one of the peers asks first."""
     script = {
         "version": 1,
         "seed": SEED,
         "models": ["judge"],
         "latency_ms": latency_ms,
         "answers": [
-            {"match": r"item (\d+)", "earlier": True, "answer": {"reason": r"item \1", "unsafe": False}}
+            {"match": r"item (\d+)", "earlier": True, "answer": {"reason": r"item \1", "unsafe": False}},
+            {"match": r"^Jason is 25 years old", "answer": {"name": "Jason", "age": 25}},
         ],
         "faults": faults,
     }

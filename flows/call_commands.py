@@ -61,7 +61,7 @@ def show_plan(root: Path, target: Path | None) -> None:
     table.add_row("all", "", "", "", f"{to_send:,}", f"~{sum(row.tokens for row in rows):,}", f"{total:,.4f}")
     OUT.print(table)
     if any(not row.exact for row in rows):
-        OUT.print("~ counted from params, since what comes before is not made yet; at most so many.")
+        OUT.print("~ counted from params, since what comes before is not made yet.")
     cap = workspace.params.budget.total
     OUT.print("No budget is set." if cap is None else f"The budget is {cap:,.2f} USD over all runs.")
 
@@ -151,16 +151,25 @@ def sweep_calls(root: Path, *, unused: bool, yes: bool) -> None:
     """Print what no longer serves anything, and delete it where `yes` says so."""
     from pipeline.calls import garbage
     from pipeline.engine import BlobStore, open_cache
-    from pipeline.runner import locked
+    from pipeline.runner import is_fresh, locked
+    from pipeline.stages import STAGES
 
     workspace = open_workspace(root)
     blobs = BlobStore(workspace.blobs)
+    if unused and isinstance(workspace.calls, str):
+        raise InputError("--unused: others share this call cache, and this build cannot tell what they use")
+    if unused and not all(is_fresh(workspace, stage) for stage in STAGES.values() if stage.questions):
+        raise InputError("--unused: this build is not finished, and what it needs would go; build first")
     with locked(workspace), open_cache(workspace.calls) as cache:
         found = garbage(workspace, cache, blobs)
         OUT.print(f"{len(found.blobs):,} images that no call names ({found.blob_bytes / 1e6:.1f} MB).")
         OUT.print(
             f"{len(found.calls):,} calls that no vote of this build rests on ({found.calls_usd:.4f} USD); "
-            + ("they go too." if unused else "kept, since they may serve again; --unused takes them too.")
+            + (
+                "they go too, with their cost."
+                if unused
+                else "kept, since they may serve again; --unused takes them too."
+            )
         )
         if not yes:
             OUT.print("Nothing is deleted; --yes does it.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -192,8 +193,8 @@ def main() -> None:
     """Run the command line and turn known errors into messages and exit codes."""
     from schemas.errors import InputError
 
-    # Asked to end, we end as with Ctrl-C: with what runs for us, such as Prefect's own server.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Asked to end, we end as with Ctrl-C: paid answers come in, and what runs for us ends too.
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         app()
     except InputError as error:
@@ -209,6 +210,12 @@ def main() -> None:
             raise
         sys.stderr.write(f"holisafe: {error}\n")
         raise SystemExit(1) from error
+
+
+def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:
+    # The handler of the moment: asyncio has one of its own. In the background there may be none.
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 def _known_errors() -> tuple[type[Exception], ...]:

@@ -233,9 +233,11 @@ def garbage(workspace: Workspace, cache: CallCache, blobs: BlobStore) -> Garbage
         for message in json.loads(record.request_json)["messages"]:
             parts = message["content"] if isinstance(message["content"], list) else []
             named.update(part["sha256"] for part in parts if part["type"] == "image")
-        # A re-ask belongs to a question, and goes when that goes.
+        # A re-ask has no vote of its own; it stays.
         if record.key not in voted and record.attempt == 1:
             unused.append(record.key)
             usd += record.cost_usd
-    lost = sorted(sha for sha in blobs.hashes() if sha not in named)
+    # A batch under way names images before its calls are answered.
+    waiting = any(note.state != "done" for note in cache.batches(None))
+    lost = [] if waiting else sorted(sha for sha in blobs.hashes() if sha not in named)
     return Garbage(lost, sum(blobs.size(sha) for sha in lost), unused, usd)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipeline.annotators import LanguageModel, Panel, open_panel
+from pipeline.annotators import LanguageModel, Panel, SeesPixels, open_panel
 from pipeline.runner import is_fresh
 from pipeline.stages import STAGES, Stage
 from pipeline.workspace import Workspace
@@ -24,8 +24,8 @@ __all__ = ["PlannedCalls", "plan"]
 
 ITEM_CHARS = 300
 """Taken for the length of an item that is not there yet."""
-RESERVE = 1.5
-"""Spare neighbours of a draft, over the six pairs of a square."""
+PAIRS = 13
+"""Of a square that are judged by text first: four that need a joint label, and their spare neighbours."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def _stage_calls(
     for question in stage.questions:
         for annotator in panel.models(question):
             number = _estimate(workspace, stage)
-            yield _counted(stage, annotator, False, number, 0, [annotator.request("x" * ITEM_CHARS)], number)
+            image = b"" if isinstance(annotator, SeesPixels) else None
+            example = annotator.request("x" * ITEM_CHARS, image)
+            yield _counted(stage, annotator, False, number, 0, [example], number)
 
 
 def _counted(
@@ -116,4 +118,4 @@ def _estimate(workspace: Workspace, stage: Stage) -> int:
         sides = (params.collect.per_class, params.generate.drawings)
         return len(classes) * sum(side.safe + side.unsafe for side in sides)
     squares = sum(max(info.spec.quotas.values()) for info in classes) * params.quota_scale
-    return round(squares * params.synthesize.surplus * 6 * RESERVE)
+    return round(squares * params.synthesize.surplus * PAIRS)

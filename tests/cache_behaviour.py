@@ -109,7 +109,7 @@ with open_cache({str(place)!r}) as cache:
 
     def test_a_batch_is_written_down_until_it_is_done(self, place: Place) -> None:
         calls = [Call(key, "openai", "m", "s", 1, "{}") for key in ("a", "b")]
-        note = BatchNote("n", "openai", "", "", "planned", 2)
+        note = BatchNote("n", "openai", "m", "", "", "planned", 2, 0.5)
         with open_cache(place) as cache:
             cache.note_batch(note, calls)
             cache.note_batch(replace(note, file_id="f", batch_id="b", state="submitted"))
@@ -134,7 +134,7 @@ with open_cache({str(place)!r}) as cache:
             lambda: cache.put(RECORD),
             lambda: cache.get("k"),
             lambda: cache.delete(["k"]),
-            lambda: cache.note_batch(BatchNote("n", "openai", "", "", "planned", 0)),
+            lambda: cache.note_batch(BatchNote("n", "openai", "m", "", "", "planned", 0)),
         ]
         for use in uses:
             try:

@@ -64,6 +64,10 @@ class Asks(Protocol):
         """Ask all requests; answers in their order."""
         ...
 
+    def stop(self) -> None:
+        """Send nothing more."""
+        ...
+
 
 @dataclass(frozen=True)
 class Voter:
@@ -144,7 +148,7 @@ class LanguageModel(Generic[Item]):
         calls = self.requests(items)
         asked = [call for call in calls if call is not None]
         progress.advance(len(items) - len(asked))
-        answers = iter(
+        given = (
             self.voter.engine.ask_all(
                 asked,
                 stage=self._stage,
@@ -154,12 +158,24 @@ class LanguageModel(Generic[Item]):
             if asked
             else []
         )
+        self._all_answered(given)
+        answers = iter(given)
         return [
             failed_vote(item.id, self, "unscorable", self._why_not(item))
             if call is None
             else self._vote(item.id, next(answers))
             for item, call in zip(items, calls, strict=True)
         ]
+
+    def _all_answered(self, answers: Sequence[Answer]) -> None:
+        """An outage is no vote: labels made without one would stand for good."""
+        from pipeline.engine import EndpointError
+
+        if missing := [answer for answer in answers if answer.again]:
+            raise EndpointError(
+                f"{self.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
+                f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
+            )
 
     def _why_not(self, item: Item) -> str:
         """Why an item cannot be judged; empty where it can."""

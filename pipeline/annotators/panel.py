@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -195,11 +195,11 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
         script = load_script(workspace.root / said.script)
         return RemoteEndpoint(backend_id(script), said.base_url, script.api_key or "none", terms)
     terms = replace(terms, image_tokens=said.image_tokens, max_image_bytes=said.max_image_bytes)
-    key = os.environ.get(said.api_key_env, "") if said.api_key_env else "none"
-    if not key:
+    key = os.environ.get(said.api_key_env, "").strip() if said.api_key_env else "none"
+    if not (key and key.isascii() and key.isprintable()):
         raise InputError(
             f"{workspace.root / 'params.yaml'}: endpoints.{name}.api_key_env: the environment variable "
-            f"{said.api_key_env} is not set; set it to the endpoint's key"
+            f"{said.api_key_env} is not set, or holds no key; set it to the endpoint's key"
         )
     return RemoteEndpoint(said.provider, said.base_url, key, terms)
 
@@ -230,6 +230,13 @@ def vote_all(annotators: Sequence[Annotator[Any]], items: Sequence[Any], progres
     if elsewhere:
         progress.start(f"{elsewhere[0].question}, {len(elsewhere)} endpoints", len(items) * len(elsewhere))
         with ThreadPoolExecutor(len(elsewhere)) as pool:
-            running = [(a, pool.submit(a.annotate, items, progress)) for a in elsewhere]
-            found |= {id(annotator): future.result() for annotator, future in running}
+            running = {pool.submit(a.annotate, items, progress): a for a in elsewhere}
+            try:
+                for future in as_completed(running):
+                    found[id(running[future])] = future.result()
+            except BaseException:
+                # An interrupt reaches this thread alone; and where one has failed, the others need not go on.
+                for annotator in elsewhere:
+                    annotator.voter.engine.stop()
+                raise
     return [vote for annotator in annotators for vote in found[id(annotator)]]

@@ -43,6 +43,7 @@ class Answer:
         prompt_tokens: of all attempts.
         completion_tokens: of all attempts.
         error: why it is not ok.
+        again: another run may get an answer: what failed was not the request.
         first_tokens: log-probability of each likely first token of the answer, where the request asked for
             `logprobs` and the endpoint gave them; else empty.
     """
@@ -57,6 +58,7 @@ class Answer:
     completion_tokens: int
     error: str = ""
     first_tokens: Mapping[str, float] = field(default_factory=dict)
+    again: bool = False
 
 
 class BadReplyError(Exception):
@@ -83,21 +85,29 @@ def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
     """What is kept of a reply to a call, with what it cost.
 
     A reply that does not say how many tokens it took is taken to have cost a token for each byte.
+
+    Raises:
+        BadReplyError: when its parts are not what the protocol says.
     """
-    choice = reply["choices"][0]
-    message = choice.get("message") or {}
-    usage = reply.get("usage") or {}
-    text, finish = message.get("content") or "", str(choice.get("finish_reason") or "unknown")
-    if message.get("refusal"):
-        # A refusal comes in a field of its own, with the finish reason of an answer.
-        text, finish = message["refusal"], "refusal"
-    elif message.get("tool_calls"):
-        text = message["tool_calls"][0]["function"]["arguments"]
-        finish = "stop" if finish == "tool_calls" else finish
-    prompt_tokens = int(usage.get("prompt_tokens") or 0)
-    completion_tokens = int(usage.get("completion_tokens") or 0)
+    try:
+        choice = reply["choices"][0]
+        message = choice.get("message") or {}
+        usage = reply.get("usage") or {}
+        text, finish = message.get("content") or "", str(choice.get("finish_reason") or "unknown")
+        if message.get("refusal"):
+            # A refusal comes in a field of its own, with the finish reason of an answer.
+            text, finish = message["refusal"], "refusal"
+        elif message.get("tool_calls"):
+            text = message["tool_calls"][0]["function"]["arguments"]
+            finish = "stop" if finish == "tool_calls" else finish
+        prompt_tokens = int(usage.get("prompt_tokens") or 0)
+        completion_tokens = int(usage.get("completion_tokens") or 0)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadReplyError(f"the reply has an odd shape ({error!r}): {str(reply)[:200]}") from None
+    if not isinstance(text, str):
+        raise BadReplyError(f"the reply's text is no text: {str(text)[:200]}")
     billed = (prompt_tokens, completion_tokens)
-    if not usage:
+    if not any(billed):
         billed = len(call.request_json.encode()), len(text.encode())
     return Record(
         key=call.key,

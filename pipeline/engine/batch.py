@@ -27,7 +27,7 @@ from pipeline.engine.budget import Budget
 from pipeline.engine.cache import BatchNote, Call, CallCache, Record
 from pipeline.engine.endpoint import Endpoint, EndpointError
 from pipeline.engine.request import Request, body_of
-from pipeline.engine.sending import RowError, Sender
+from pipeline.engine.sending import AGAIN, RowError, Sender
 from pipeline.store import canonical_json, sha256_text
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Batches:
         """Bind it to a run."""
         self._cache, self._endpoint, self._sender, self._budget = cache, endpoint, sender, budget
         self._reasons: dict[str, RowError] = {}
-        self._reserved: dict[str, float] = {}
+        self._reserved: dict[str, tuple[str, float]] = {}
         self.asked: set[str] = set()
         """Keys of the requests that something was sent for."""
 
@@ -68,14 +68,44 @@ class Batches:
         Raises:
             EndpointError: when the provider does not take batches, or the budget is spent.
         """
+        for model in sorted({request.model for request in requests}):
+            mine = [request for request in requests if request.model == model]
+            # One at a time for a model, whoever asks: two that write down batches at once would each find
+            # the other's and submit it.
+            lock = self._cache.exclusive(f"batch {self._endpoint.backend_id} {model}")
+            await asyncio.to_thread(lock.__enter__)
+            try:
+                await self._fill(mine, model, stage, reasks)
+            finally:
+                lock.__exit__(None, None, None)
+                self._let_go()
+        return self._reasons
+
+    async def _fill(self, requests: Sequence[Request], model: str, stage: str, reasks: int) -> None:
         for note in self._cache.batches(self._endpoint.backend_id):
-            if note.state != "done":
+            if note.state != "done" and note.model == model:
+                if self._budget is not None:
+                    self._budget.claim(stage, note.worst_usd)
+                    self._reserved[note.name] = stage, note.worst_usd
                 await self._finish(note)
+        # What a batch of an earlier run did not answer is asked again.
+        self._reasons.clear()
         while calls := list(self._open_calls(requests, stage, reasks)):
-            notes = [await self._submit(part, stage) for part in self._parts(calls)]
+            notes: list[BatchNote] = []
+            for part in self._parts(calls):
+                worst = sum(usd for _, usd in part)
+                while notes and self._budget is not None and not self._budget.fits(stage, worst):
+                    await self._finish(notes.pop(0))
+                notes.append(await self._submit([call for call, _ in part], model, stage, worst))
             for note in notes:
                 await self._finish(note)
-        return self._reasons
+
+    def _let_go(self) -> None:
+        """Settle what is still reserved when a run ends early: a batch under way may cost its worst case."""
+        for stage, worst in self._reserved.values():
+            if self._budget is not None:
+                self._budget.settle(stage, worst, worst)
+        self._reserved.clear()
 
     def _open_calls(
         self, requests: Sequence[Request], stage: str, reasks: int
@@ -107,8 +137,8 @@ class Batches:
         for call, worst in calls:
             try:
                 length = len(self._line(call))
-            except RowError as error:
-                self._reasons[call.key] = error
+            except (RowError, EndpointError) as error:
+                self._reasons[call.key] = RowError("error", str(error))
                 continue
             if part and (len(part) == MOST_CALLS or size + length > MOST_BYTES):
                 yield part
@@ -123,17 +153,15 @@ class Batches:
         line = {"custom_id": call.key, "method": "POST", "url": _URL, "body": body}
         return json.dumps(line).encode() + b"\n"
 
-    async def _submit(self, part: list[tuple[Call, float]], stage: str) -> BatchNote:
+    async def _submit(self, calls: list[Call], model: str, stage: str, worst: float) -> BatchNote:
         backend_id = self._endpoint.backend_id
-        calls = [call for call, _ in part]
         # Not by its calls alone: those of a batch that failed may be sent again.
         number = len(self._cache.batches(backend_id))
         name = sha256_text(canonical_json([number, [call.key for call in calls]]))[:32]
         if self._budget is not None:
-            worst = sum(usd for _, usd in part)
             await self._budget.reserve(stage, worst)
-            self._reserved[name] = worst
-        note = BatchNote(name, backend_id, "", "", "planned", len(calls))
+            self._reserved[name] = stage, worst
+        note = BatchNote(name, backend_id, model, "", "", "planned", len(calls), worst)
         self._cache.note_batch(note, calls)
         return await self._hand_over(note)
 
@@ -141,7 +169,10 @@ class Batches:
         if not note.file_id:
             with tempfile.TemporaryFile() as file:
                 for call in self._cache.batch_calls(note.name):
-                    file.write(self._line(call))
+                    try:
+                        file.write(self._line(call))
+                    except (RowError, EndpointError) as error:  # its image is gone, or too large by now
+                        self._reasons[call.key] = RowError("error", str(error))
                 uploaded = await self._sender.retried(lambda client: self._upload(client, note, file))
             note = replace(note, file_id=uploaded, state="uploaded")
             self._cache.note_batch(note)
@@ -188,11 +219,12 @@ class Batches:
             self._record(line, calls)
         why = "; ".join(e.message or "" for e in (batch.errors and batch.errors.data) or [])
         for key in calls.keys() - answered - self._reasons.keys():
-            self._reasons[key] = RowError("error", f"the batch {batch.status} without it. {why}".strip())
+            reason = f"the batch {batch.status} without it. {why}".strip()
+            self._reasons[key] = RowError("error", reason, again=True)
         self._cache.note_batch(replace(note, state="done"))
-        if self._budget is not None:
-            stage = next(iter(calls.values())).stage
-            self._budget.settle(stage, self._reserved.pop(note.name, 0.0), cost)
+        if self._budget is not None and note.name in self._reserved:
+            stage, worst = self._reserved.pop(note.name)
+            self._budget.settle(stage, worst, cost)
         if batch.status == "failed":
             raise EndpointError(
                 f"{self._endpoint.backend_id} has refused a batch of {note.calls} calls ({why}). Nothing was "
@@ -216,6 +248,8 @@ class Batches:
             return None
         response = line.get("response") or {}
         problem = (line.get("error") or {}).get("message")
+        code = response.get("status_code") or 0
+        again = problem is not None or code in AGAIN or code >= 500
         if problem is None and response.get("status_code") == 200:
             try:
                 return record_of(call, parsed(json.dumps(response["body"])), self._endpoint.terms)
@@ -224,5 +258,5 @@ class Batches:
         if problem is None:
             body = response.get("body") or {}
             problem = f"HTTP {response.get('status_code')}: {(body.get('error') or {}).get('message', '')}"
-        self._reasons[call.key] = RowError("error", self._sender.redact(problem))
+        self._reasons[call.key] = RowError("error", self._sender.redact(problem), again=again)
         return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.engine.endpoint import EndpointError
 from pipeline.store import sha256_bytes
 from pipeline.store.atomic import write_bytes
 
 __all__ = ["BlobMissingError", "BlobStore"]
 
 
-class BlobMissingError(Exception):
+class BlobMissingError(EndpointError):
     """An image that a call names is not there, or is not what its name says."""
 
 

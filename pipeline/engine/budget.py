@@ -25,7 +25,8 @@ class Budget:
     """Caps in US dollars, on everything and on single stages; shared by the engines of a build.
 
     What was spent before is the sum over the call cache, so a cap holds over any number of runs. A call
-    that timed out may have been billed: until the program ends it counts for its worst case.
+    whose answer was lost may have been billed: until the program ends it counts for its worst case. Several
+    programs at once each count what they found when they began, and their own.
     """
 
     def __init__(self, caps: Mapping[str, float], spent: Mapping[str, float]) -> None:
@@ -57,6 +58,21 @@ class Budget:
         """
         while usd > 0 and not self._take(stage, usd):
             await asyncio.sleep(WAIT_S)
+
+    def fits(self, stage: str, usd: float) -> bool:
+        """Whether so much could be reserved now."""
+        with self._lock:
+            return all(
+                self._spent[name] + self._reserved[name] + usd <= cap + _ROUNDING
+                for name in (TOTAL, stage)
+                if (cap := self._caps.get(name)) is not None
+            )
+
+    def claim(self, stage: str, usd: float) -> None:
+        """Reserve for what is under way already, whether or not there is room."""
+        with self._lock:
+            for name in (TOTAL, stage):
+                self._reserved[name] += usd
 
     def settle(self, stage: str, reserved: float, actual: float) -> None:
         """Replace what was reserved by what the call has cost."""

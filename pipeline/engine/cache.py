@@ -15,6 +15,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,19 +100,23 @@ class BatchNote:
     Attributes:
         name: ours; the provider keeps it as metadata.
         backend_id: who answers.
+        model: the model's name there.
         file_id: the provider's, once it has the calls.
         batch_id: the provider's, once it works on them.
         state: planned, uploaded, submitted or done.
         calls: how many calls it holds.
+        worst_usd: the most that they can cost.
         created_at: when it was first written down.
     """
 
     name: str
     backend_id: str
+    model: str
     file_id: str
     batch_id: str
     state: str
     calls: int
+    worst_usd: float = 0.0
     created_at: str = ""
 
 
@@ -187,8 +192,12 @@ class CallCache(ABC):
         """
 
     @abstractmethod
-    def batches(self, backend_id: str) -> list[BatchNote]:
-        """The batches of a backend, oldest first."""
+    def exclusive(self, name: str) -> AbstractContextManager[object]:
+        """Hold a name against every other holder of this cache, in whatever process; waits for its turn."""
+
+    @abstractmethod
+    def batches(self, backend_id: str | None) -> list[BatchNote]:
+        """The batches of a backend, or of all, oldest first."""
 
     @abstractmethod
     def batch_calls(self, name: str) -> list[Call]:
@@ -290,6 +299,11 @@ def open_cache(where: str | Path) -> CallCache:
         from pipeline.engine.postgres import PostgresCache
 
         return PostgresCache(str(where))
+    if isinstance(where, str) and ("://" in where or "password=" in where):
+        raise CallCacheError(
+            "the call cache is neither a file nor a postgresql:// URL; write "
+            "postgresql://user:password@host:port/database"
+        )
     from pipeline.engine.sqlite import SqliteCache
 
     return SqliteCache(Path(where))

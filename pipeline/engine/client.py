@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Self
 
@@ -16,14 +17,15 @@ from pipeline.engine.answers import Answer, first_tokens, judge
 from pipeline.engine.batch import Batches
 from pipeline.engine.budget import Budget
 from pipeline.engine.cache import CallCache, Record
-from pipeline.engine.endpoint import Endpoint
+from pipeline.engine.endpoint import Endpoint, EndpointError
+from pipeline.engine.limits import Limiter
 from pipeline.engine.request import Message, Request
-from pipeline.engine.sending import RowError, Sender, Stats
+from pipeline.engine.sending import Learned, RowError, Sender, Stats
 
 __all__ = ["Engine"]
 
 REASKS = 2
-RETRIES = 6
+RETRIES = 7  # more than a minute in all, which is what providers count by
 # Looked up in the cache together.
 CHUNK = 256
 # How long a stopped run waits for answers that are already being paid for.
@@ -63,7 +65,14 @@ class Engine:
         self._reasks = reasks
         self._retries = retries
         self._blobs = blobs
+        self._learned = Learned(Limiter(endpoint.terms))
         self._run: _Run | None = None
+        self._stop: Callable[[], object] | None = None
+
+    def stop(self) -> None:
+        """End `ask_all` or `ask_each` from another thread: nothing more is sent, paid answers come in."""
+        if (stop := self._stop) is not None:
+            stop()
 
     def ask_all(
         self,
@@ -139,6 +148,7 @@ class Engine:
             self._cache,
             self._endpoint,
             self.stats,
+            self._learned,
             retries=self._retries,
             budget=self._budget,
             blobs=self._blobs,
@@ -159,9 +169,13 @@ class Engine:
         stage: str,
         warm: Sequence[Message] | None,
     ) -> None:
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        assert me is not None  # noqa: S101 - a coroutine runs in a task
+        self._stop = partial(_cancel, loop, me)
         async with self:
             assert self._run is not None  # noqa: S101 - made by __aenter__
             self._run.sender.warm = warm
+            self._refuse_open_batches()
             if self._endpoint.terms.batch:
                 requests = list(requests)
                 batches = Batches(self._cache, self._endpoint, self._run.sender, self._budget)
@@ -186,6 +200,8 @@ class Engine:
                 for index, request, known in self._looked_up(requests):
                     if known is not None:
                         on_answer(index, known)
+                        if index % CHUNK == 0:
+                            await asyncio.sleep(0)  # those under way go on meanwhile
                         continue
                     await window.acquire()
                     if failed:
@@ -228,7 +244,8 @@ class Engine:
             except RowError as error:
                 raw = "" if attempt == 1 else record.response_text
                 counts = (attempt - 1, prompt_tokens, completion_tokens)
-                return Answer(error.status, None, raw, request.key, False, *counts, str(error))
+                why = str(error)
+                return Answer(error.status, None, raw, request.key, False, *counts, why, again=error.again)
             sent = sent or fresh
             prompt_tokens += record.prompt_tokens
             completion_tokens += record.completion_tokens
@@ -259,6 +276,16 @@ class Engine:
             flight = run.start(request, stage, attempt)
         # Shielded: an asker that goes away does not take the answer from the others, nor from the cache.
         return await asyncio.shield(flight), mine
+
+    def _refuse_open_batches(self) -> None:
+        """A batch under way is collected by batches alone; asking its calls again would pay twice."""
+        if not self._endpoint.terms.batch:
+            for note in self._cache.batches(self._endpoint.backend_id):
+                if note.state != "done":
+                    raise EndpointError(
+                        f"a batch of {note.calls} calls to {note.model} is under way at {note.backend_id}: "
+                        "set `batch: true` for this endpoint until it is collected"
+                    )
 
     def _sent_for(self, request: Request) -> bool:
         """Whether a batch of this run has asked it."""
@@ -293,6 +320,11 @@ def _settled(request: Request, record: Record, sent: bool) -> Answer | None:
         why,
         first_tokens(record) if record.logprobs else {},
     )
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(task.cancel)
 
 
 class _Run:

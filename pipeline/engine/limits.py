@@ -19,6 +19,8 @@ from pipeline.engine.endpoint import Terms
 __all__ = ["Limiter", "Slot", "duration", "retry_after"]
 
 WINDOW_S = 60.0
+PAUSE_S = 5.0
+"""How long a full endpoint is left alone that does not say how long."""
 RECENT = 16
 """Of so many replies, half must be 429 before the whole endpoint pauses."""
 
@@ -45,10 +47,14 @@ class Limiter:
         self._requests = terms.requests_per_minute
         self._tokens = terms.tokens_per_minute
         self._clock, self._sleep = clock, sleep
-        self._turn = asyncio.Lock()
+        self.new_loop()
         self._slots: deque[Slot] = deque()
         self._free_at = 0.0
         self._recent: deque[bool] = deque(maxlen=RECENT)
+
+    def new_loop(self) -> None:
+        """Serve another event loop from now on; what was sent before still counts."""
+        self._turn = asyncio.Lock()
 
     async def acquire(self, tokens: int) -> Slot:
         """Wait until a call of about so many tokens may be sent.
@@ -80,8 +86,8 @@ class Limiter:
             headers: of the reply.
         """
         self._recent.append(limited)
-        if limited and wait_s and sum(self._recent) * 2 >= RECENT:
-            self._pause(wait_s)
+        if limited and sum(self._recent) * 2 >= RECENT:
+            self._pause(wait_s or PAUSE_S)
         for what in ("requests", "tokens"):
             if headers.get(f"x-ratelimit-remaining-{what}") == "0":
                 reset = duration(headers.get(f"x-ratelimit-reset-{what}", ""))

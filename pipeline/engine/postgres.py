@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
@@ -23,6 +24,7 @@ from pipeline.engine.cache import (
     Usage,
     now,
 )
+from pipeline.store import sha256_text
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
@@ -57,10 +59,12 @@ CREATE INDEX calls_stage ON calls (stage, created_at, key);
 CREATE TABLE batches (
     name TEXT PRIMARY KEY,
     backend_id TEXT NOT NULL,
+    model TEXT NOT NULL,
     file_id TEXT NOT NULL,
     batch_id TEXT NOT NULL,
     state TEXT NOT NULL,
     calls INTEGER NOT NULL,
+    worst_usd DOUBLE PRECISION NOT NULL,
     created_at TEXT NOT NULL
 );
 CREATE TABLE batch_calls (
@@ -177,7 +181,7 @@ class PostgresCache(CallCache):
         def work(cursor: Cursor[Any]) -> None:
             cursor.execute(
                 f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                f"VALUES ({', '.join(['%s'] * len(NOTE_COLUMNS))}) "
                 "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
                 "batch_id = excluded.batch_id, state = excluded.state",
                 (*astuple(note)[:-1], note.created_at or now()),
@@ -193,11 +197,23 @@ class PostgresCache(CallCache):
 
         self._write_now(work)
 
-    def batches(self, backend_id: str) -> list[BatchNote]:
-        """The batches of a backend, oldest first."""
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold a name against every other holder of this cache; waits for its turn."""
+        number = int(sha256_text(name)[:15], 16)
+        with self._connect() as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SELECT pg_advisory_lock(%s)", [number])
+            try:
+                yield
+            finally:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [number])
+
+    def batches(self, backend_id: str | None) -> list[BatchNote]:
+        """The batches of a backend, or of all, oldest first."""
+        where, values = (" WHERE backend_id = %s", [backend_id]) if backend_id is not None else ("", [])
         rows = self._read(
-            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches WHERE backend_id = %s ORDER BY created_at, name",
-            [backend_id],
+            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches{where} ORDER BY created_at, name", values
         )
         return [BatchNote(*row) for row in rows]
 
@@ -253,7 +269,16 @@ class PostgresCache(CallCache):
     def _connect(self) -> Connection[Any]:
         import psycopg
 
-        return psycopg.connect(self._url, autocommit=False, connect_timeout=10)
+        # A network that drops packets in silence is noticed within a minute.
+        return psycopg.connect(
+            self._url,
+            autocommit=False,
+            connect_timeout=10,
+            keepalives_idle=20,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=60_000,
+        )
 
     def _unusable(self, error: Exception) -> CallCacheError:
         return CallCacheError(f"{self._name}: not usable as a call cache: {self._plain(error)}")

@@ -49,6 +49,7 @@ FORMS: tuple[Form, ...] = ("json_schema", "tool", "plain")
 UNLIMITED_TOKENS = 16_384
 """Taken for the length of an answer where a request does not limit it."""
 
+_LIMITS = {"max_tokens", "max_completion_tokens"}
 _RESERVED = {"model", "messages", "response_format", "stream", "n"}
 
 
@@ -87,6 +88,10 @@ class Request:
             raise ValueError("messages: there are none")
         if taken := _RESERVED & set(self.params):
             raise ValueError(f"params: {', '.join(sorted(taken))} is set by the engine")
+        extra = self.params.get("extra_body") or {}
+        if taken := (_RESERVED | _LIMITS) & set(extra):
+            # What is sent beside the parameters must not undo what they promise.
+            raise ValueError(f"params: extra_body: {', '.join(sorted(taken))} has no place there")
         for message in self.messages:
             _check_parts(message.get("content"))
         canonical = canonical_json(
@@ -106,7 +111,11 @@ class Request:
 
     def likely_tokens(self, terms: Terms) -> int:
         """About how many tokens it takes: four bytes each, and the whole length that the answer may have."""
-        return len(self.canonical) // 4 + self.images * terms.image_tokens + self._most_completion_tokens
+        return (
+            len(self.canonical.encode()) // 4
+            + self.images * terms.image_tokens
+            + self._most_completion_tokens
+        )
 
     def worst_cost(self, terms: Terms) -> float:
         """The most that it can cost in US dollars: a text has at most as many tokens as bytes."""
@@ -115,8 +124,8 @@ class Request:
 
     @property
     def _most_completion_tokens(self) -> int:
-        limit = self.params.get("max_completion_tokens") or self.params.get("max_tokens")
-        return int(limit) if limit else UNLIMITED_TOKENS
+        limits = [int(self.params[name]) for name in _LIMITS if self.params.get(name)]
+        return max(limits, default=UNLIMITED_TOKENS)
 
     @property
     def images(self) -> int:

@@ -19,7 +19,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pipeline.engine.answers import BadReplyError, Status, parsed, record_of
 from pipeline.engine.budget import Budget
@@ -31,19 +31,31 @@ from pipeline.engine.request import FORMS, Form, Message, Request
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-__all__ = ["RowError", "Sender", "Stats"]
+__all__ = ["Learned", "RowError", "Sender", "Stats"]
 
 T = TypeVar("T")
 
+# A shorter key is a word that stands for none.
+SECRET_CHARS = 8
 BACKOFF_S = 0.5
 BACKOFF_MOST_S = 30.0
 # A longer wait is no pause but an outage or an exhausted quota: the row fails with that reason.
 RETRY_AFTER_MOST_S = 300.0
 # So many rows in a row that fail for the endpoint's reasons are not the rows' fault.
 FAILURES_TO_OPEN = 5
+# So many calls in a row that it rejects, though it has answered others.
+REJECTIONS_TO_OPEN = 20
 AGAIN = {408, 409, 425, 429}
-REFUSES_ALL = {401, 403, 404}
-FILTERED = {"content_filter", "content_policy_violation"}
+REFUSES_ALL = {401, 402}
+# These too, until it has answered once; later they are about one call.
+REFUSES_FIRST = {403, 404}
+FILTERED = {
+    "content_filter",
+    "content_policy_violation",
+    "data_inspection_failed",
+    "invalid_prompt",
+    "moderation_blocked",
+}
 
 
 @dataclass
@@ -64,10 +76,26 @@ class Stats:
 class RowError(Exception):
     """This request cannot be answered now; others may."""
 
-    def __init__(self, status: Status, message: str) -> None:
-        """Say what the row gets."""
+    def __init__(self, status: Status, message: str, *, again: bool = False) -> None:
+        """Say what the row gets, and whether another run may get an answer."""
         super().__init__(message)
         self.status: Status = status
+        self.again = again
+
+
+@dataclass
+class Learned:
+    """What is known of an endpoint from earlier calls; it outlives the event loop that learned it.
+
+    Attributes:
+        limiter: what was sent in the last minute.
+        proven: it has answered once.
+        form: in which form it gives structured answers.
+    """
+
+    limiter: Limiter
+    proven: bool = False
+    form: Form | None = None
 
 
 class Sender:
@@ -78,6 +106,7 @@ class Sender:
         cache: CallCache,
         endpoint: Endpoint,
         stats: Stats,
+        learned: Learned,
         *,
         retries: int,
         budget: Budget | None,
@@ -90,14 +119,15 @@ class Sender:
         self._retries, self._budget, self._blobs = retries, budget, blobs
         self._terms = endpoint.terms
         self._places = asyncio.Semaphore(self._terms.concurrency)
-        self._limiter = Limiter(self._terms)
+        self._learned = learned
+        self._limiter = learned.limiter
+        self._limiter.new_loop()
         self._connecting = asyncio.Lock()
         self._first = asyncio.Lock()
-        self._proven = False
-        self._form: Form | None = None
         self._client: AsyncOpenAI | None = None
         self._secret = ""
         self._failures = 0
+        self._failed_first = 0
         self._rejected = 0
         self.broken: EndpointError | None = None
 
@@ -176,7 +206,7 @@ class Sender:
 
     def redact(self, text: str) -> str:
         """The text without the key, which providers like to quote."""
-        return text.replace(self._secret, "[key]") if self._secret else text
+        return text.replace(self._secret, "[key]") if len(self._secret) >= SECRET_CHARS else text
 
     async def close(self) -> None:
         """Close the client."""
@@ -186,11 +216,11 @@ class Sender:
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         async with self._places:
-            if self._proven:
+            if self._learned.proven:
                 yield
                 return
             async with self._first:
-                if not self._proven:
+                if not self._learned.proven:
                     yield
                     return
             yield
@@ -218,13 +248,19 @@ class Sender:
                 slot = await self._limiter.acquire(request.likely_tokens(terms))
             except ValueError as error:
                 raise RowError("error", f"{error}: raise the endpoint's tokens_per_minute") from error
+            self._check()
             self._stats.sent += 1
             try:
-                reply = await self._in_some_form(request)
-            except openai.APITimeoutError:
+                # The client's own timeout starts anew with every byte that trickles in.
+                async with asyncio.timeout(terms.timeout_s):
+                    reply = await self._in_some_form(request)
+                record = record_of(request.call(stage, attempt), reply, terms)
+            except (openai.APIStatusError, RowError):
+                raise
+            except BaseException:
+                # It may have been answered and billed on the way.
                 cost = worst
                 raise
-            record = record_of(request.call(stage, attempt), reply, terms)
             slot.tokens = record.prompt_tokens + record.completion_tokens or slot.tokens
             cost = record.cost_usd
             return record
@@ -234,8 +270,9 @@ class Sender:
 
     async def _in_some_form(self, request: Request) -> dict[str, Any]:
         """Ask for a structured answer in the best form that the endpoint knows."""
-        if request.schema is None or self._form is not None:
-            return await self._post(request.body(self._form or FORMS[0]))
+        form = self._learned.form
+        if request.schema is None or form is not None:
+            return await self._post(request.body(form or FORMS[0]))
         import openai
 
         rejected: Exception | None = None
@@ -247,7 +284,7 @@ class Sender:
                     raise
                 rejected = rejected or error
             else:
-                self._form = form
+                self._learned.form = form
                 return reply
         assert rejected is not None  # noqa: S101 - no form was answered
         raise rejected
@@ -262,7 +299,7 @@ class Sender:
         )
         self._limiter.replied(limited=False, wait_s=None, headers=response.headers)
         reply = parsed(response.text)
-        self._proven = True
+        self._learned.proven = True
         return reply
 
     async def _warm_up(self, request: Request) -> None:
@@ -279,7 +316,7 @@ class Sender:
             self.warm = None
 
     def _answered(self, record: Record) -> None:
-        self._failures = 0
+        self._failures = self._rejected = 0
         self._stats.answered += 1
         self._stats.prompt_tokens += record.prompt_tokens
         self._stats.completion_tokens += record.completion_tokens
@@ -294,30 +331,34 @@ class Sender:
         asked: float | None = None
         if isinstance(failure, openai.APIStatusError):
             asked = self._asked_wait(model, failure)
-        elif isinstance(failure, BadReplyError) and not self._proven:
+        elif isinstance(failure, BadReplyError) and not self._learned.proven:
             raise self._open(
                 EndpointError(
                     f"{self._endpoint.backend_id} does not speak the OpenAI protocol: "
                     f"{self.redact(str(failure))}; check base_url, which usually ends in /v1"
                 )
             ) from None
-        elif isinstance(failure, openai.APIConnectionError | BadReplyError):
+        elif isinstance(failure, openai.APIConnectionError | BadReplyError | TimeoutError):
             try:
                 self._endpoint.check()
             except EndpointError as error:
                 raise self._open(error) from None
         else:
             raise failure
-        if failures > self._retries:
+        if not self._learned.proven and getattr(failure, "status_code", 0) != 429:
+            self._failed_first += 1
+        if failures > self._retries or self._failed_first > self._retries:
             self._give_up(failure, failures)
-        backoff = min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
-        return backoff if asked is None else asked
+        backoff: float = min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (failures - 1))
+        backoff *= random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        return max(backoff, asked or 0.0)
 
     def _asked_wait(self, model: str, failure: APIStatusError) -> float | None:
         code = failure.status_code
         reason = _reason(failure)
         message = self.redact(f"HTTP {code}: {_message(failure)}")
-        if code in REFUSES_ALL or reason == "model_not_found":
+        first = not self._learned.proven and code in REFUSES_FIRST
+        if code in REFUSES_ALL or first or reason == "model_not_found":
             what = f"every call to {model!r}" if model else "this"
             raise self._open(
                 EndpointError(
@@ -330,18 +371,18 @@ class Sender:
                 raise RowError("blocked", message)
             self._reject(message)
         asked = retry_after(failure.response.headers)
-        self._limiter.replied(limited=code == 429, wait_s=asked, headers=failure.response.headers)
         if asked is not None and asked > RETRY_AFTER_MOST_S:
-            raise RowError("error", f"{message}; it asks to wait {asked:.0f} s")
+            self._fail(f"{message}; it asks to wait {asked:.0f} s")
+        self._limiter.replied(limited=code == 429, wait_s=asked, headers=failure.response.headers)
         return asked
 
     def _reject(self, message: str) -> None:
-        """The endpoint does not take this call. If it never took one, it is not this call's fault."""
+        """The endpoint does not take this call. If it takes none, it is not this call's fault."""
         self._rejected += 1
-        if not self._proven and self._rejected >= FAILURES_TO_OPEN:
+        if self._rejected >= (REJECTIONS_TO_OPEN if self._learned.proven else FAILURES_TO_OPEN):
             raise self._open(
                 EndpointError(
-                    f"{self._endpoint.backend_id} has rejected each of {self._rejected} calls ({message}); "
+                    f"{self._endpoint.backend_id} has rejected {self._rejected} calls in a row ({message}); "
                     "check the endpoint's model and what it takes: images, answer schema, parameters"
                 )
             )
@@ -354,15 +395,19 @@ class Sender:
         lost = isinstance(failure, openai.APIConnectionError) and not isinstance(
             failure, openai.APITimeoutError
         )
+        self._fail(message, at_once=lost or not self._learned.proven)
+
+    def _fail(self, message: str, *, at_once: bool = False) -> NoReturn:
+        """A call was not answered for the endpoint's reasons; after some in a row it is given up."""
         self._failures += 1
-        if lost or self._failures >= FAILURES_TO_OPEN:
+        if at_once or self._failures >= FAILURES_TO_OPEN:
             raise self._open(
                 EndpointError(
                     f"{self._endpoint.backend_id} does not answer ({message}). "
                     "What was answered is kept: run the same command again to go on"
                 )
             )
-        raise RowError("error", message)
+        raise RowError("error", message, again=True)
 
     def _open(self, error: EndpointError) -> EndpointError:
         """Open the circuit: the first reason stands for all that follow."""

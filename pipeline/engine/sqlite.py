@@ -9,11 +9,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from pipeline.engine.cache import (
     CALL_COLUMNS,
@@ -29,6 +31,7 @@ from pipeline.engine.cache import (
     Usage,
     now,
 )
+from pipeline.store import sha256_text
 
 __all__ = ["SqliteCache"]
 
@@ -36,10 +39,12 @@ _BATCHES = """
 CREATE TABLE IF NOT EXISTS batches (
     name TEXT PRIMARY KEY,
     backend_id TEXT NOT NULL,
+    model TEXT NOT NULL,
     file_id TEXT NOT NULL,
     batch_id TEXT NOT NULL,
     state TEXT NOT NULL,
     calls INTEGER NOT NULL,
+    worst_usd REAL NOT NULL,
     created_at TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batch_calls (
@@ -162,7 +167,7 @@ class SqliteCache(CallCache):
         with self._transaction() as connection:
             connection.execute(
                 f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?) "
+                f"VALUES ({', '.join('?' * len(NOTE_COLUMNS))}) "
                 "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
                 "batch_id = excluded.batch_id, state = excluded.state",
                 (*astuple(note)[:-1], note.created_at or now()),
@@ -174,11 +179,15 @@ class SqliteCache(CallCache):
             if note.state == "done":
                 connection.execute("DELETE FROM batch_calls WHERE batch = ?", [note.name])
 
-    def batches(self, backend_id: str) -> list[BatchNote]:
-        """The batches of a backend, oldest first."""
+    def exclusive(self, name: str) -> AbstractContextManager[object]:
+        """Hold a name against every other holder of this cache; waits for its turn."""
+        return FileLock(f"{self.path}.{sha256_text(name)[:16]}.lock", thread_local=False)
+
+    def batches(self, backend_id: str | None) -> list[BatchNote]:
+        """The batches of a backend, or of all, oldest first."""
+        where, values = (" WHERE backend_id = ?", [backend_id]) if backend_id is not None else ("", [])
         rows = self._read(
-            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches WHERE backend_id = ? ORDER BY created_at, name",
-            [backend_id],
+            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches{where} ORDER BY created_at, name", values
         )
         return [BatchNote(*row) for row in rows]
 

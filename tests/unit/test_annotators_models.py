@@ -43,7 +43,7 @@ from pipeline.annotators import (
 )
 from pipeline.annotators.llm import MAX_CHARS
 from pipeline.annotators.prompt import ANSWER_TOKENS, Calibration, leaning, ticket
-from pipeline.engine import Answer, Request, Terms
+from pipeline.engine import Answer, EndpointError, Request, Terms
 from pipeline.workspace import Silent
 from schemas.errors import InputError
 from schemas.taxonomy import Taxonomy, load_taxonomy
@@ -93,6 +93,9 @@ class Scripted:
                 answers.append(Answer("ok", None, word, request.key, False, 1, 1, 2, "", first))
             on_progress(n + 1, len(requests))
         return answers
+
+    def stop(self) -> None:
+        raise AssertionError("nobody stops it")
 
 
 def voter(engine: Scripted, backend_id: str, model: str = MODEL) -> Voter:
@@ -204,6 +207,17 @@ def test_without_log_probabilities_the_word_counts(answer: str, status: str, sco
     [cast] = TextLLM(words, prompt("text_safe"), stage="s").annotate([TextItem("a", "x")], Silent())
     assert (cast.status, cast.score) == (status, score)
     assert len(cast.call_key) == 64
+
+
+def test_an_outage_is_no_vote_and_ends_the_stage() -> None:
+    class Out(Scripted):
+        def ask_all(self, requests: Sequence[Request], **more: Any) -> list[Answer]:
+            good = [Answer("ok", None, "safe", r.key, False, 1, 1, 1) for r in requests[1:]]
+            return [Answer("error", None, "", "k", False, 1, 1, 1, "HTTP 503", again=True), *good]
+
+    items = [TextItem("a", "x"), TextItem("b", "y")]
+    with pytest.raises(EndpointError, match=r"1 of 2 calls were not answered \(the last: HTTP 503\)"):
+        TextLLM(voter(Out(lambda shown: None), "b"), prompt("text_safe"), stage="s").annotate(items, Silent())
 
 
 def test_parameters_of_an_endpoint_replace_and_remove_the_annotators() -> None:

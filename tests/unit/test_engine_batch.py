@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.engine import TOTAL, Budget, BudgetError, CallCache, EndpointError, Engine, Request, open_cache
+from pipeline.engine import (
+    TOTAL,
+    BatchNote,
+    Budget,
+    BudgetError,
+    CallCache,
+    EndpointError,
+    Engine,
+    Request,
+    open_cache,
+)
 from pipeline.engine import batch as batch_module
 from tests.scripted import Scripted, scripted
 
@@ -134,3 +146,52 @@ def test_a_provider_without_batches_is_one_clear_error(cache: CallCache) -> None
         told = replace(served.endpoint(batch=True), base_url=wrong)
         with pytest.raises(EndpointError, match="404"):
             Engine(cache, told).ask_all(items(served, 5), stage="t")
+
+
+def test_parts_that_do_not_fit_the_budget_together_go_one_after_the_other(
+    cache: CallCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "MOST_CALLS", 10)
+    with scripted() as served:
+        # Ten calls cost at most 0.5, and thirty 1.5.
+        budget = Budget.of(cache, {TOTAL: 1.2})
+        answers = engine(served, cache, budget=budget).ask_all(items(served, 30), stage="t")
+        assert {a.status for a in answers} == {"ok"}
+        assert served.stats()["batches"] == 3
+
+
+def test_a_batch_that_cannot_be_handed_over_does_not_hold_its_reserve_for_ever(cache: CallCache) -> None:
+    with scripted() as served:
+        budget = Budget.of(cache, {TOTAL: 1.0})
+        wrong = served.base_url.removesuffix("/v1") + "/elsewhere"
+        told = replace(served.endpoint(batch=True, completion_price=1000.0), base_url=wrong)
+        with pytest.raises(EndpointError):
+            Engine(cache, told, budget=budget).ask_all(items(served, 10), stage="t")
+        with pytest.raises(BudgetError):
+            asyncio.run(asyncio.wait_for(budget.reserve("t", 0.9), 5))
+
+
+def test_a_batch_under_way_is_not_asked_again_one_by_one(cache: CallCache) -> None:
+    with scripted() as served:
+        backend = served.endpoint().backend_id
+        cache.note_batch(BatchNote("n", backend, "m", "f", "b", "submitted", 3))
+        with pytest.raises(EndpointError, match="a batch of 3 calls to m is under way"):
+            Engine(cache, served.endpoint()).ask_all(items(served, 5), stage="t")
+        assert served.stats()["requests"] == 0
+
+
+def test_two_who_ask_the_same_at_once_send_one_batch(cache: CallCache, tmp_path: Path) -> None:
+    with scripted(batch_s=0.3) as served, open_cache(tmp_path / "calls.sqlite") as other:
+        results: list[list[str]] = []
+
+        def run(opened: CallCache) -> None:
+            answers = engine(served, opened).ask_all(items(served, 20), stage="t")
+            results.append([a.status for a in answers])
+
+        threads = [threading.Thread(target=run, args=[opened]) for opened in (cache, other)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [["ok"] * 20] * 2
+        assert (served.stats()["batches"], served.stats()["repeated"]) == (1, 0)

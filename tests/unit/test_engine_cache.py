@@ -65,3 +65,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     newer.close()
     with pytest.raises(CallCacheError, match=r"version 99.*do not delete"):
         open_cache(tmp_path / "newer")
+
+
+@pytest.mark.parametrize(
+    "where", ["postgresql+psycopg://u:canary@h/d", "mysql://h/d", "host=h password=canary"]
+)
+def test_what_is_neither_a_file_nor_a_url_of_ours_is_refused(where: str) -> None:
+    with pytest.raises(CallCacheError, match="neither a file nor") as raised:
+        open_cache(where)
+    assert "canary" not in str(raised.value)

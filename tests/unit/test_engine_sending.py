@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from pipeline.engine import (
     Terms,
     open_cache,
 )
-from pipeline.engine.answers import record_of
+from pipeline.engine.answers import BadReplyError, record_of
 from tests.scripted import Scripted, scripted
 
 CANARY = "sk-canary-4b1d9f"
@@ -86,7 +88,7 @@ def test_json_in_a_code_fence_is_read_and_other_text_is_not(cache: CallCache) ->
         ({"api_key": CANARY}, "sk-wrong-77aa", "Incorrect API key"),
         ({"models": ["another"]}, "none", "'m' does not exist"),
         ({"faults": {"garbled": 1.0}}, "none", "does not speak the OpenAI protocol"),
-        ({"answers": [{"match": "never", "answer": "x"}]}, "none", "rejected each of 5 calls"),
+        ({"answers": [{"match": "never", "answer": "x"}]}, "none", "rejected 5 calls in a row"),
     ],
     ids=["wrong key", "no such model", "not OpenAI", "every call rejected"],
 )
@@ -216,3 +218,51 @@ def test_a_reply_that_does_not_count_its_tokens_is_not_free() -> None:
     assert record_of(call, reply, terms).cost_usd == pytest.approx((1000 * 1 + 100 * 10) / 1e6)
     counted = {**reply, "usage": {"prompt_tokens": 250, "completion_tokens": 25}}
     assert record_of(call, counted, terms).cost_usd == pytest.approx((250 * 1 + 25 * 10) / 1e6)
+
+
+def test_an_odd_reply_costs_only_its_own_row() -> None:
+    call = Call("k", "b", "m", "s", 1, "{}")
+    for message in ({"content": ["x"]}, {"tool_calls": [{}]}, {"tool_calls": "x"}, {"refusal": {"a": 1}}):
+        with pytest.raises(BadReplyError, match=r"odd shape|no text"):
+            record_of(call, {"choices": [{"message": message, "finish_reason": "stop"}]}, Terms())
+
+
+def test_a_limit_holds_from_one_run_to_the_next_and_a_run_can_be_stopped(cache: CallCache) -> None:
+    with scripted() as served:
+        engine = Engine(cache, served.endpoint(requests_per_minute=5))
+        engine.ask_all(items(served, 5), stage="t")
+        ended: list[BaseException] = []
+
+        def more() -> None:
+            try:
+                engine.ask_all(items(served, 10), stage="t")
+            except asyncio.CancelledError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=more)
+        thread.start()
+        time.sleep(0.5)
+        assert served.stats()["requests"] == 5
+        engine.stop()
+        thread.join(timeout=25)
+        assert not thread.is_alive()
+        assert len(ended) == 1
+        assert served.stats()["requests"] == 5
+
+
+def test_what_is_sent_beside_the_parameters_cannot_undo_them() -> None:
+    for extra in ({"max_tokens": 4000}, {"n": 5}, {"model": "another"}):
+        with pytest.raises(ValueError, match="extra_body"):
+            Request("b", "m", [{"role": "user", "content": "x"}], {"max_tokens": 5, "extra_body": extra})
+
+
+def test_an_outage_is_told_as_one_that_another_run_may_mend(cache: CallCache) -> None:
+    with scripted(faults={"status_429": 0.15, "retry_after_s": 1000}) as served:
+        answers = Engine(cache, served.endpoint(concurrency=2)).ask_all(items(served, 40), stage="t")
+    failed = [a for a in answers if a.status == "error"]
+    assert failed
+    assert all(a.again and "asks to wait 1000 s" in a.error for a in failed)
+    with scripted(faults={"status_429": 1.0, "retry_after_s": 1000}) as served:
+        with pytest.raises(EndpointError, match=r"does not answer .* asks to wait 1000 s"):
+            Engine(cache, served.endpoint()).ask_all(items(served, 400), stage="t")
+        assert served.stats()["requests"] <= 5

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ __all__ = ["Learned", "RowError", "Sender", "Stats"]
 
 T = TypeVar("T")
 
+JSON = {"Content-Type": "application/json"}
 # A shorter key is a word that stands for none.
 SECRET_CHARS = 8
 BACKOFF_S = 0.5
@@ -293,9 +295,12 @@ class Sender:
         import httpx2
 
         client = await self.client() if self._client is None else self._client
-        # The plain response: building the client's typed objects costs a third of the throughput.
+        # Bytes in and the plain response out: the client's copies and typed objects cost half the throughput.
         response = await client.post(
-            "/chat/completions", body=self.with_images(body), cast_to=httpx2.Response
+            "/chat/completions",
+            content=json.dumps(self.with_images(body)).encode(),
+            options={"headers": JSON},
+            cast_to=httpx2.Response,
         )
         self._limiter.replied(limited=False, wait_s=None, headers=response.headers)
         reply = parsed(response.text)

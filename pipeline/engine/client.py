@@ -353,9 +353,13 @@ class _Run:
         """Send nothing more, let paid answers come in for a while, and close the client."""
         self.sender.stopping = True
         flights = list(self.flights.values())
+        paid = [flight for flight in flights if flight in self.sender.posted]
+        for flight in flights:
+            if flight not in paid:
+                flight.cancel()
         try:
-            if flights:
-                await asyncio.wait(flights, timeout=GRACE_S)
+            if paid:
+                await asyncio.wait(paid, timeout=GRACE_S)
         finally:
             for flight in flights:
                 flight.cancel()

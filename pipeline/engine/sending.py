@@ -117,6 +117,8 @@ class Sender:
         """Bind it; nothing is started or sent."""
         self.warm: Sequence[Message] | None = None
         self.stopping = False
+        self.posted: set[asyncio.Task[Any] | None] = set()
+        """The calls that are at the endpoint or on their way into the cache."""
         self._cache, self._endpoint, self._stats = cache, endpoint, stats
         self._retries, self._budget, self._blobs = retries, budget, blobs
         self._terms = endpoint.terms
@@ -141,18 +143,21 @@ class Sender:
             EndpointError: when the endpoint cannot be used, or the budget is spent.
         """
         failures = 0
+        me = asyncio.current_task()
         while True:
             # The place is held until the commit, and not while a failed call waits for its next try.
             async with self._place():
                 self._check()
                 try:
                     record = await self._paid(request, stage, attempt)
-                except Exception as error:  # noqa: BLE001 - sorted by kind, and raised again or returned below
+                    record = await asyncio.wrap_future(self._cache.put(record))
+                except Exception as error:  # noqa: BLE001 - sorted by kind, and raised again below
                     failure = error
                 else:
-                    record = await asyncio.wrap_future(self._cache.put(record))
                     self._answered(record)
                     return record
+                finally:
+                    self.posted.discard(me)
             failures += 1
             wait = self._wait_after(request.model, failure, failures)
             self._stats.retried += 1
@@ -252,6 +257,7 @@ class Sender:
                 raise RowError("error", f"{error}: raise the endpoint's tokens_per_minute") from error
             self._check()
             self._stats.sent += 1
+            self.posted.add(asyncio.current_task())
             try:
                 # The client's own timeout starts anew with every byte that trickles in.
                 async with asyncio.timeout(terms.timeout_s):

@@ -244,7 +244,7 @@ def test_a_limit_holds_from_one_run_to_the_next_and_a_run_can_be_stopped(cache: 
         time.sleep(0.5)
         assert served.stats()["requests"] == 5
         engine.stop()
-        thread.join(timeout=25)
+        thread.join(timeout=5)
         assert not thread.is_alive()
         assert len(ended) == 1
         assert served.stats()["requests"] == 5

@@ -113,7 +113,15 @@ class EmbeddedEndpoint(_Endpoint):
         return self.model_dump(mode="json")
 
 
-class RemoteEndpoint(_Endpoint):
+class _Served(_Endpoint):
+    concurrency: int = Field(default=16, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+    batch: bool = Field(default=False, description="ask through the Batch API; the price is then its price")
+
+
+class RemoteEndpoint(_Served):
     """An OpenAI-compatible endpoint that somebody else runs."""
 
     kind: Literal["remote"]
@@ -123,31 +131,21 @@ class RemoteEndpoint(_Endpoint):
     base_url: str = Field(pattern=r"^https?://")
     api_key_env: str | None = Field(description="the environment variable that holds the key; null for none")
     price: Prices
-    concurrency: int = Field(default=16, ge=1)
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    timeout_s: float = Field(default=120.0, gt=0)
     image_tokens: int = Field(default=2000, ge=0, description="the most that one image counts for")
     max_image_bytes: int | None = Field(default=None, ge=1)
-    batch: bool = Field(default=False, description="ask through the Batch API; the price is then its price")
 
     def identity(self) -> dict[str, Any]:
         """What decides its answers: not where it is, how fast it is asked, or what it costs."""
         return self.model_dump(mode="json", include={"kind", "provider", *_DECIDES})
 
 
-class ScriptedEndpoint(_Endpoint):
+class ScriptedEndpoint(_Served):
     """An endpoint that answers from a file, started with `holisafe endpoint script`; for demos and tests."""
 
     kind: Literal["scripted"]
     script: Path
     base_url: str = Field(pattern=r"^http://(127\.0\.0\.1|localhost)[:/]")
     price: Prices = Prices(prompt=0, completion=0)
-    concurrency: int = Field(default=16, ge=1)
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    timeout_s: float = Field(default=120.0, gt=0)
-    batch: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What decides its answers; the script itself is hashed where it is read."""
@@ -268,6 +266,10 @@ class Params(_Strict):
         """The classes whose images an endpoint may be sent; None for all."""
         classes = frozenset(self.egress.get(name, ()))
         return None if "all" in classes else classes
+
+    def asked(self) -> list[str]:
+        """The endpoints that vote on any question."""
+        return sorted({name for question in Annotators.model_fields for name in self.voters(question)})
 
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
         """The endpoints that vote on a question, by name."""

@@ -124,6 +124,19 @@ with open_cache({str(place)!r}) as cache:
             assert cache.batch_calls("n") == []
             assert [n.state for n in cache.batches("openai")] == ["done"]
 
+    def test_a_name_is_held_by_one_at_a_time(self, place: Place) -> None:
+        with open_cache(place) as one, open_cache(place) as other:
+            let_go = one.hold("batch")
+            assert let_go is not None
+            assert other.hold("batch") is None
+            elsewhere = other.hold("another")
+            assert elsewhere is not None
+            elsewhere()
+            let_go()
+            again = other.hold("batch")
+            assert again is not None
+            again()
+
     def test_a_closed_cache_takes_nothing(self, place: Place) -> None:
         cache = open_cache(place)
         future = cache.put(RECORD)

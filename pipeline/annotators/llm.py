@@ -7,6 +7,7 @@ reason did, in less than half the time (docs/quality.md).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -98,7 +99,7 @@ class Voter:
     egress: frozenset[str] | None = None
 
 
-class LanguageModel(Generic[Item]):
+class LanguageModel(ABC, Generic[Item]):
     """Asks one question about each item: few examples, one word."""
 
     kind: str
@@ -120,9 +121,9 @@ class LanguageModel(Generic[Item]):
         self._prompt = prompt
         self._stage = stage
 
+    @abstractmethod
     def _shown(self, item: Item) -> str | None:
         """The item in words; None where there is nothing to judge by."""
-        raise NotImplementedError
 
     def _image(self, item: Item) -> bytes | None:  # noqa: ARG002 - those that see pixels use it
         """The image that is sent with the words."""

@@ -25,7 +25,6 @@ from pipeline.annotators.llm import CaptionReader, ImageVLM, LanguageModel, Pair
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
 from schemas.errors import InputError
-from schemas.params import Annotators
 
 if TYPE_CHECKING:
     from pipeline.encoders import TextEncoder
@@ -138,12 +137,11 @@ def open_panel(workspace: Workspace, stage: str) -> Iterator[Panel]:
     from pipeline.engine import BlobStore, Budget, Engine, open_cache
 
     params = workspace.params
-    names = sorted({name for question in Annotators.model_fields for name in params.voters(question)})
     with open_cache(workspace.calls) as cache, ExitStack() as running:
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
-        for name in names:
+        for name in params.asked():
             said = params.endpoints[name]
             endpoint = open_endpoint(workspace, name)
             running.callback(endpoint.close)
@@ -211,8 +209,7 @@ def check_endpoints(workspace: Workspace) -> None:
         InputError: when a key or a script is missing.
         ModelMissingError: when weights are.
     """
-    params = workspace.params
-    for name in sorted({name for question in Annotators.model_fields for name in params.voters(question)}):
+    for name in workspace.params.asked():
         open_endpoint(workspace, name)
 
 

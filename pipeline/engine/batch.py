@@ -72,16 +72,18 @@ class Batches:
             mine = [request for request in requests if request.model == model]
             # One at a time for a model, whoever asks: two that write down batches at once would each find
             # the other's and submit it.
-            lock = self._cache.exclusive(f"batch {self._endpoint.backend_id} {model}")
-            await asyncio.to_thread(lock.__enter__)
+            name = f"batch {self._endpoint.backend_id} {model}"
+            while (let_go := self._cache.hold(name)) is None:
+                await asyncio.sleep(POLL_S)
             try:
                 await self._fill(mine, model, stage, reasks)
             finally:
-                lock.__exit__(None, None, None)
-                self._let_go()
+                let_go()
+                self._settle_rest()
         return self._reasons
 
     async def _fill(self, requests: Sequence[Request], model: str, stage: str, reasks: int) -> None:
+        known = dict(self._reasons)
         for note in self._cache.batches(self._endpoint.backend_id):
             if note.state != "done" and note.model == model:
                 if self._budget is not None:
@@ -89,7 +91,7 @@ class Batches:
                     self._reserved[note.name] = stage, note.worst_usd
                 await self._finish(note)
         # What a batch of an earlier run did not answer is asked again.
-        self._reasons.clear()
+        self._reasons = known
         while calls := list(self._open_calls(requests, stage, reasks)):
             notes: list[BatchNote] = []
             for part in self._parts(calls):
@@ -100,7 +102,7 @@ class Batches:
             for note in notes:
                 await self._finish(note)
 
-    def _let_go(self) -> None:
+    def _settle_rest(self) -> None:
         """Settle what is still reserved when a run ends early: a batch under way may cost its worst case."""
         for stage, worst in self._reserved.values():
             if self._budget is not None:

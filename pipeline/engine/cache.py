@@ -13,13 +13,12 @@ import queue
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 __all__ = ["BatchNote", "Call", "CallCache", "CallCacheError", "Record", "Usage", "open_cache"]
 
@@ -123,6 +122,7 @@ class BatchNote:
 RECORD_COLUMNS = tuple(f.name for f in fields(Record))
 CALL_COLUMNS = tuple(f.name for f in fields(Call))
 NOTE_COLUMNS = tuple(f.name for f in fields(BatchNote))
+SELECT = f"SELECT {', '.join(RECORD_COLUMNS)} FROM calls"
 
 Job = tuple[Record, "Future[Record]"]
 
@@ -165,20 +165,16 @@ class CallCache(ABC):
         """Which of the calls are answered."""
 
     @abstractmethod
-    def keys(self, start: str = "") -> list[str]:
-        """The keys of all answered calls that start with `start`, in their order."""
+    def hold(self, name: str) -> Callable[[], None] | None:
+        """Take a name against every other holder of this cache, in whatever process.
+
+        Returns:
+            What lets go of it, or None where another has it.
+        """
 
     @abstractmethod
-    def page(self, after: tuple[str, str], stage: str | None) -> list[Record]:
-        """The next records after a (created_at, key), oldest first; empty at the end."""
-
-    @abstractmethod
-    def usage(self) -> list[Usage]:
-        """What the calls took, by backend, model and stage."""
-
-    @abstractmethod
-    def count(self) -> int:
-        """How many calls are answered."""
+    def _read(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement, whose values are marked by "?"."""
 
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> int:
@@ -192,18 +188,6 @@ class CallCache(ABC):
         """
 
     @abstractmethod
-    def exclusive(self, name: str) -> AbstractContextManager[object]:
-        """Hold a name against every other holder of this cache, in whatever process; waits for its turn."""
-
-    @abstractmethod
-    def batches(self, backend_id: str | None) -> list[BatchNote]:
-        """The batches of a backend, or of all, oldest first."""
-
-    @abstractmethod
-    def batch_calls(self, name: str) -> list[Call]:
-        """The calls of a batch that is not done."""
-
-    @abstractmethod
     def _store(self, records: Sequence[Record]) -> list[Record]:
         """Commit records together; a key that is there keeps its record. Returns what is stored now.
 
@@ -213,6 +197,50 @@ class CallCache(ABC):
     @abstractmethod
     def _close_store(self) -> None:
         """Close every connection."""
+
+    def keys(self, start: str = "") -> list[str]:
+        """The keys of all answered calls that start with `start`, in their order."""
+        # "~" comes after every hexadecimal digit.
+        between = [start, f"{start}~"]
+        rows = self._read("SELECT key FROM calls WHERE key >= ? AND key < ? ORDER BY key", between)
+        return [row[0] for row in rows]
+
+    def page(self, after: tuple[str, str], stage: str | None) -> list[Record]:
+        """The next records after a (created_at, key), oldest first; empty at the end."""
+        where, values = (" AND stage = ?", [stage]) if stage is not None else ("", [])
+        rows = self._read(
+            f"{SELECT} WHERE (created_at, key) > (?, ?){where} ORDER BY created_at, key LIMIT {PAGE}",
+            [*after, *values],
+        )
+        return [Record(*row) for row in rows]
+
+    def usage(self) -> list[Usage]:
+        """What the calls took, by backend, model and stage."""
+        rows = self._read(
+            "SELECT backend_id, model, stage, count(*), CAST(sum(prompt_tokens) AS BIGINT), "
+            "CAST(sum(completion_tokens) AS BIGINT), sum(cost_usd) FROM calls "
+            "GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
+        )
+        return [Usage(*row) for row in rows]
+
+    def count(self) -> int:
+        """How many calls are answered."""
+        return int(self._read("SELECT count(*) FROM calls")[0][0])
+
+    def batches(self, backend_id: str | None) -> list[BatchNote]:
+        """The batches of a backend, or of all, oldest first."""
+        where, values = (" WHERE backend_id = ?", [backend_id]) if backend_id is not None else ("", [])
+        rows = self._read(
+            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches{where} ORDER BY created_at, name", values
+        )
+        return [BatchNote(*row) for row in rows]
+
+    def batch_calls(self, name: str) -> list[Call]:
+        """The calls of a batch that is not done."""
+        rows = self._read(
+            f"SELECT {', '.join(CALL_COLUMNS)} FROM batch_calls WHERE batch = ? ORDER BY key", [name]
+        )
+        return [Call(*row) for row in rows]
 
     def put(self, record: Record) -> Future[Record]:
         """Store an answer. It counts once the future is done, which is after the commit.

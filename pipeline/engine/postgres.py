@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
 from pipeline.engine.cache import (
     CALL_COLUMNS,
     NOTE_COLUMNS,
-    PAGE,
     RECORD_COLUMNS,
+    SELECT,
     VERSION,
     BatchNote,
     Call,
     CallCache,
     CallCacheError,
     Record,
-    Usage,
     now,
 )
 from pipeline.store import sha256_text
@@ -80,7 +78,6 @@ CREATE TABLE batch_calls (
 """
 _COLUMNS = ", ".join(RECORD_COLUMNS)
 _VALUES = attrgetter(*RECORD_COLUMNS)
-_SELECT = f"SELECT {_COLUMNS} FROM calls"
 _INSERT = (
     f"INSERT INTO calls ({_COLUMNS}) VALUES ({', '.join(['%s'] * len(RECORD_COLUMNS))}) "
     "ON CONFLICT (key) DO NOTHING"
@@ -123,7 +120,7 @@ class PostgresCache(CallCache):
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """The committed answers to many calls."""
         wanted = list(dict.fromkeys(keys))
-        return {row[0]: Record(*row) for row in self._among(_SELECT, wanted)}
+        return {row[0]: Record(*row) for row in self._among(SELECT, wanted)}
 
     def has(self, keys: Sequence[str]) -> set[str]:
         """Which of the calls are answered."""
@@ -132,38 +129,8 @@ class PostgresCache(CallCache):
     def _among(self, select: str, keys: list[str]) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
         for start in range(0, len(keys), _MANY):
-            found += self._read(f"{select} WHERE key = ANY(%s)", [keys[start : start + _MANY]])
+            found += self._read(f"{select} WHERE key = ANY(?)", [keys[start : start + _MANY]])
         return found
-
-    def keys(self, start: str = "") -> list[str]:
-        """The keys of all answered calls that start with `start`, in their order."""
-        # "~" comes after every hexadecimal digit.
-        rows = self._read(
-            "SELECT key FROM calls WHERE key >= %s AND key < %s ORDER BY key", [start, f"{start}~"]
-        )
-        return [row[0] for row in rows]
-
-    def page(self, after: tuple[str, str], stage: str | None) -> list[Record]:
-        """The next records after a (created_at, key), oldest first; empty at the end."""
-        where, values = (" AND stage = %s", [stage]) if stage is not None else ("", [])
-        rows = self._read(
-            f"{_SELECT} WHERE (created_at, key) > (%s, %s){where} ORDER BY created_at, key LIMIT {PAGE}",
-            [*after, *values],
-        )
-        return [Record(*row) for row in rows]
-
-    def usage(self) -> list[Usage]:
-        """What the calls took, by backend, model and stage."""
-        rows = self._read(
-            "SELECT backend_id, model, stage, count(*), sum(prompt_tokens)::bigint, "
-            "sum(completion_tokens)::bigint, sum(cost_usd) FROM calls "
-            "GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
-        )
-        return [Usage(*row) for row in rows]
-
-    def count(self) -> int:
-        """How many calls are answered."""
-        return int(self._read("SELECT count(*) FROM calls")[0][0])
 
     def delete(self, keys: Sequence[str]) -> int:
         """Forget calls; committed when it returns. Returns how many there were."""
@@ -197,32 +164,17 @@ class PostgresCache(CallCache):
 
         self._write_now(work)
 
-    @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
-        """Hold a name against every other holder of this cache; waits for its turn."""
-        number = int(sha256_text(name)[:15], 16)
-        with self._connect() as connection, connection.cursor() as cursor:
-            connection.autocommit = True
-            cursor.execute("SELECT pg_advisory_lock(%s)", [number])
-            try:
-                yield
-            finally:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [number])
-
-    def batches(self, backend_id: str | None) -> list[BatchNote]:
-        """The batches of a backend, or of all, oldest first."""
-        where, values = (" WHERE backend_id = %s", [backend_id]) if backend_id is not None else ("", [])
-        rows = self._read(
-            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches{where} ORDER BY created_at, name", values
-        )
-        return [BatchNote(*row) for row in rows]
-
-    def batch_calls(self, name: str) -> list[Call]:
-        """The calls of a batch that is not done."""
-        rows = self._read(
-            f"SELECT {', '.join(CALL_COLUMNS)} FROM batch_calls WHERE batch = %s ORDER BY key", [name]
-        )
-        return [Call(*row) for row in rows]
+    def hold(self, name: str) -> Callable[[], None] | None:
+        """Take a name against every other holder of this cache; None where another has it."""
+        connection = self._connect()
+        connection.autocommit = True
+        row = connection.execute(
+            "SELECT pg_try_advisory_lock(%s)", [int(sha256_text(name)[:15], 16)]
+        ).fetchone()
+        if row == (True,):
+            return connection.close  # the lock lives as long as its connection
+        connection.close()
+        return None
 
     def _store(self, records: Sequence[Record]) -> list[Record]:
         # In the order of the keys, so that two machines that store the same calls do not wait in a ring.
@@ -233,7 +185,7 @@ class PostgresCache(CallCache):
             # Again where another machine had an answer and deleted it before it was read back.
             while missing := [r for r in ordered if r.key not in stored]:
                 cursor.executemany(_INSERT, [_VALUES(r) for r in missing])
-                cursor.execute(f"{_SELECT} WHERE key = ANY(%s)", [[r.key for r in missing]])
+                cursor.execute(f"{SELECT} WHERE key = ANY(%s)", [[r.key for r in missing]])
                 stored |= {row[0]: Record(*row) for row in cursor.fetchall()}
             return [stored[record.key] for record in records]
 
@@ -245,7 +197,7 @@ class PostgresCache(CallCache):
 
     def _read(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         def work(cursor: Cursor[Any]) -> list[tuple[Any, ...]]:
-            cursor.execute(statement, values)
+            cursor.execute(statement.replace("?", "%s"), values)
             return cursor.fetchall()
 
         import psycopg

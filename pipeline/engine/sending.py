@@ -301,7 +301,7 @@ class Sender:
         import httpx2
 
         client = await self.client() if self._client is None else self._client
-        # Bytes in and the plain response out: the client's copies and typed objects cost half the throughput.
+        # Bytes in and the plain response out: else the client copies every body and builds typed objects.
         response = await client.post(
             "/chat/completions",
             content=json.dumps(self.with_images(body)).encode(),

@@ -8,27 +8,26 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pipeline.engine.cache import (
     CALL_COLUMNS,
     NOTE_COLUMNS,
-    PAGE,
     RECORD_COLUMNS,
+    SELECT,
     VERSION,
     BatchNote,
     Call,
     CallCache,
     CallCacheError,
     Record,
-    Usage,
     now,
 )
 from pipeline.store import sha256_text
@@ -88,7 +87,6 @@ CREATE INDEX IF NOT EXISTS calls_created ON calls (created_at, key);
 _COLUMNS = ", ".join(RECORD_COLUMNS)
 _VALUES = attrgetter(*RECORD_COLUMNS)
 _INSERT = f"INSERT OR IGNORE INTO calls ({_COLUMNS}) VALUES ({', '.join('?' * len(RECORD_COLUMNS))})"
-_SELECT = f"SELECT {_COLUMNS} FROM calls"
 _MARKS_AT_ONCE = 500
 
 
@@ -112,7 +110,7 @@ class SqliteCache(CallCache):
     def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
         """The committed answers to many calls."""
         found: dict[str, Record] = {}
-        for rows in self._looked_up(_SELECT, keys):
+        for rows in self._looked_up(SELECT, keys):
             for row in rows:
                 found[row[0]] = Record(*row)
         return found
@@ -126,34 +124,6 @@ class SqliteCache(CallCache):
         for start in range(0, len(wanted), _MARKS_AT_ONCE):
             some = wanted[start : start + _MARKS_AT_ONCE]
             yield self._read(f"{select} WHERE key IN ({','.join('?' * len(some))})", some)
-
-    def keys(self, start: str = "") -> list[str]:
-        """The keys of all answered calls that start with `start`, in their order."""
-        rows = self._read(
-            "SELECT key FROM calls WHERE key >= ? AND key < ? ORDER BY key", [start, f"{start}~"]
-        )
-        return [row[0] for row in rows]
-
-    def page(self, after: tuple[str, str], stage: str | None) -> list[Record]:
-        """The next records after a (created_at, key), oldest first; empty at the end."""
-        where, values = (" AND stage = ?", [stage]) if stage is not None else ("", [])
-        rows = self._read(
-            f"{_SELECT} WHERE (created_at, key) > (?, ?){where} ORDER BY created_at, key LIMIT {PAGE}",
-            [*after, *values],
-        )
-        return [Record(*row) for row in rows]
-
-    def usage(self) -> list[Usage]:
-        """What the calls took, by backend, model and stage."""
-        rows = self._read(
-            "SELECT backend_id, model, stage, count(*), sum(prompt_tokens), sum(completion_tokens), "
-            "sum(cost_usd) FROM calls GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
-        )
-        return [Usage(*row) for row in rows]
-
-    def count(self) -> int:
-        """How many calls are answered."""
-        return int(self._read("SELECT count(*) FROM calls")[0][0])
 
     def delete(self, keys: Sequence[str]) -> int:
         """Forget calls; committed when it returns. Returns how many there were."""
@@ -179,24 +149,14 @@ class SqliteCache(CallCache):
             if note.state == "done":
                 connection.execute("DELETE FROM batch_calls WHERE batch = ?", [note.name])
 
-    def exclusive(self, name: str) -> AbstractContextManager[object]:
-        """Hold a name against every other holder of this cache; waits for its turn."""
-        return FileLock(f"{self.path}.{sha256_text(name)[:16]}.lock", thread_local=False)
-
-    def batches(self, backend_id: str | None) -> list[BatchNote]:
-        """The batches of a backend, or of all, oldest first."""
-        where, values = (" WHERE backend_id = ?", [backend_id]) if backend_id is not None else ("", [])
-        rows = self._read(
-            f"SELECT {', '.join(NOTE_COLUMNS)} FROM batches{where} ORDER BY created_at, name", values
-        )
-        return [BatchNote(*row) for row in rows]
-
-    def batch_calls(self, name: str) -> list[Call]:
-        """The calls of a batch that is not done."""
-        rows = self._read(
-            f"SELECT {', '.join(CALL_COLUMNS)} FROM batch_calls WHERE batch = ? ORDER BY key", [name]
-        )
-        return [Call(*row) for row in rows]
+    def hold(self, name: str) -> Callable[[], None] | None:
+        """Take a name against every other holder of this cache; None where another has it."""
+        lock = FileLock(f"{self.path}.{sha256_text(name)[:16]}.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock.release
 
     def _store(self, records: Sequence[Record]) -> list[Record]:
         stored: list[Record] = []
@@ -204,7 +164,7 @@ class SqliteCache(CallCache):
             for record in records:
                 done = connection.execute(_INSERT, _VALUES(record))
                 if done.rowcount == 0:
-                    row = connection.execute(f"{_SELECT} WHERE key = ?", [record.key]).fetchone()
+                    row = connection.execute(f"{SELECT} WHERE key = ?", [record.key]).fetchone()
                     stored.append(Record(*row))
                 else:
                     stored.append(record)

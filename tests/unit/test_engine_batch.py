@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,24 @@ def test_two_who_ask_the_same_at_once_send_one_batch(cache: CallCache, tmp_path:
             thread.join()
         assert results == [["ok"] * 20] * 2
         assert (served.stats()["batches"], served.stats()["repeated"]) == (1, 0)
+
+
+def test_who_waits_for_anothers_batch_can_be_stopped(cache: CallCache) -> None:
+    with scripted() as served:
+        let_go = cache.hold(f"batch {served.endpoint().backend_id} m")
+        assert let_go is not None
+        waiting = engine(served, cache)
+
+        def run() -> None:
+            with suppress(asyncio.CancelledError):
+                waiting.ask_all(items(served, 5), stage="t")
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(timeout=0.5)
+        assert thread.is_alive()
+        waiting.stop()
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+        assert served.stats()["batches"] == 0
+        let_go()

@@ -165,13 +165,6 @@ def test_one_429_keeps_nobody_else(cache: CallCache) -> None:
         assert served.stats()["by_outcome"]["429"] >= 3
 
 
-def test_a_limit_a_minute_that_is_kept_needs_no_429(cache: CallCache) -> None:
-    with scripted(requests_per_minute=30) as served:
-        engine = Engine(cache, served.endpoint(requests_per_minute=30))
-        engine.ask_all(items(served, 30), stage="t")
-        assert served.stats()["by_outcome"].get("429", 0) == 0
-
-
 def test_the_cap_stops_the_run_and_a_higher_one_resumes_it(cache: CallCache) -> None:
     with scripted() as served:
         terms: dict[str, Any] = {"concurrency": 8, "prompt_price": 0.0, "completion_price": 1000.0}

@@ -68,7 +68,7 @@ def show_plan(root: Path, target: Path | None) -> None:
 
 def show_calls(root: Path, key: str | None, stage: str | None, limit: int) -> None:
     """Print one call in full, or the last ones."""
-    from pipeline.calls import find_call, newest
+    from pipeline.calls import find_call
     from pipeline.engine import open_cache
 
     with open_cache(open_workspace(root).calls) as cache:
@@ -79,7 +79,7 @@ def show_calls(root: Path, key: str | None, stage: str | None, limit: int) -> No
             OUT.print_json(json.dumps(kept, ensure_ascii=False))
             return
         table = Table("key", "stage", "model", "finish", "tokens", "USD", "answer", box=None)
-        for record in newest(cache, stage, limit):
+        for record in cache.newest(stage, limit):
             table.add_row(
                 record.key[:12],
                 record.stage,
@@ -166,7 +166,7 @@ def sweep_calls(root: Path, *, unused: bool, yes: bool) -> None:
         OUT.print(
             f"{len(found.calls):,} calls that no vote of this build rests on ({found.calls_usd:.4f} USD); "
             + (
-                "they go too, with their cost."
+                "they go too; what they cost stays in the books."
                 if unused
                 else "kept, since they may serve again; --unused takes them too."
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,7 +27,6 @@ __all__ = [
     "explain",
     "find_call",
     "garbage",
-    "newest",
     "stage_costs",
 ]
 
@@ -46,11 +45,6 @@ def find_call(cache: CallCache, start: str) -> Record:
     record = cache.get(keys[0])
     assert record is not None  # noqa: S101 - just listed
     return record
-
-
-def newest(cache: CallCache, stage: str | None, limit: int) -> list[Record]:
-    """The last calls that were answered, of one stage or of all."""
-    return list(deque(cache.records(stage=stage), maxlen=limit))
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ def explain(workspace: Workspace, cache: CallCache, stage: str) -> list[Miss]:
     if is_fresh(workspace, STAGES[stage]):
         return []
     missing: list[tuple[str, dict[str, Any], str]] = []
-    with open_panel(workspace, stage) as panel:
+    with open_panel(workspace, stage, sends=False) as panel:
         for annotator, requests in import_module(f"pipeline.{stage}").requests(workspace, panel):
             distinct = {request.key: request for request in requests}
             known = cache.has(list(distinct))
@@ -161,7 +155,7 @@ class Cost:
 
 
 def stage_costs(cache: CallCache) -> list[Cost]:
-    """By stage and model, over everything that the cache holds."""
+    """By stage and model, over everything that was ever answered."""
     return [
         Cost(f"{u.stage}, {u.model}", u.calls, u.prompt_tokens, u.completion_tokens, u.cost_usd)
         for u in cache.usage()

@@ -62,7 +62,7 @@ def plan(workspace: Workspace) -> list[PlannedCalls]:
         for stage in STAGES.values():
             if not stage.questions:
                 continue
-            with open_panel(workspace, stage.name) as panel:
+            with open_panel(workspace, stage.name, sends=False) as panel:
                 found += list(_stage_calls(workspace, stage, panel, cache))
     return found
 

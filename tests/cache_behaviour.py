@@ -104,8 +104,27 @@ with open_cache({str(place)!r}) as cache:
         with open_cache(place) as cache:
             for future in [cache.put(record) for record in numbered(5)]:
                 future.result()
-            assert cache.delete(["0001", "0002", "absent"]) == 2
+            cache.delete(["0001", "0002", "absent"])
             assert cache.keys() == ["0000", "0003", "0004"]
+
+    def test_what_was_spent_is_in_the_books_once_and_stays_there(self, place: Place) -> None:
+        with open_cache(place) as one, open_cache(place) as other:
+            for _ in range(2):
+                for future in [cache.put(record) for record in numbered(3) for cache in (one, other, one)]:
+                    future.result()
+            one.delete(["0000", "0001"])
+            [used] = other.usage()
+            assert (used.calls, used.prompt_tokens, used.completion_tokens, used.cost_usd) == (3, 15, 6, 1.5)
+            one.put(replace(RECORD, key="0000")).result()
+            assert [use.cost_usd for use in other.usage()] == [2.0], "it was paid for again"
+
+    def test_the_newest_come_last(self, place: Place) -> None:
+        with open_cache(place) as cache:
+            for n, stage in enumerate(["a", "b", "a", "a"]):
+                cache.put(replace(RECORD, key=str(n), stage=stage, created_at=f"2026-01-0{n + 1}")).result()
+            assert [record.key for record in cache.newest(None, 3)] == ["1", "2", "3"]
+            assert [record.key for record in cache.newest("a", 2)] == ["2", "3"]
+            assert cache.newest("c", 2) == []
 
     def test_a_batch_is_written_down_until_it_is_done(self, place: Place) -> None:
         calls = [Call(key, "openai", "m", "s", 1, "{}") for key in ("a", "b")]

@@ -8,10 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.engine import RemoteEndpoint, Terms
-from pipeline.engine.scripted import Script, ScriptedServer, backend_id
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.engine import Request, Terms
+from pipeline.engine.scripted import Script, ScriptedEndpoint, ScriptedServer
 
 ITEMS = [{"match": r"item (\d+)", "earlier": True, "answer": {"reason": r"item \1", "unsafe": False}}]
+
+
+class Verdict(BaseModel):
+    """What `ITEMS` answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str
+    unsafe: bool
 
 
 class Scripted:
@@ -20,13 +31,21 @@ class Scripted:
     def __init__(self, script: Script, server: ScriptedServer, base_url: str) -> None:
         self.script, self.server, self.base_url = script, server, base_url
 
-    def endpoint(self, **terms: Any) -> RemoteEndpoint:
-        return RemoteEndpoint(
-            backend_id(self.script), self.base_url, self.script.api_key or "none", Terms(**terms)
-        )
+    def endpoint(self, **terms: Any) -> ScriptedEndpoint:
+        return ScriptedEndpoint.of(self.script, self.base_url, Terms(**terms))
 
     def stats(self) -> dict[str, Any]:
         return self.server.stats()
+
+
+def items(served: Scripted, count: int, **params: Any) -> list[Request]:
+    """Questions about `item 0`, `item 1` and so on."""
+    backend = served.endpoint().backend_id
+    params = {"temperature": 0, "max_tokens": 50, **params}
+    return [
+        Request(backend, "m", [{"role": "user", "content": f"item {i}"}], params, Verdict)
+        for i in range(count)
+    ]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from schemas.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.encoders import TextEncoder
-    from pipeline.engine import LlamaServer, RemoteEndpoint
+    from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
     from pipeline.workspace import Progress, Workspace
 
 __all__ = ["Panel", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
@@ -124,17 +124,18 @@ class Panel:
 
 
 @contextmanager
-def open_panel(workspace: Workspace, stage: str) -> Iterator[Panel]:
+def open_panel(workspace: Workspace, stage: str, *, sends: bool = True) -> Iterator[Panel]:
     """Open the call cache and the endpoints; a model server starts with the first call that is not cached.
 
     Args:
         workspace: whose params, prompts and call cache are used.
         stage: who asks, recorded with each call.
+        sends: whether calls may be sent. Where they are only written out, no keys and no weights are needed.
 
     Raises:
         InputError: when an endpoint's key or script is missing.
     """
-    from pipeline.engine import BlobStore, Budget, Engine, open_cache
+    from pipeline.engine import BlobStore, Budget, Engine, PlannedEndpoint, open_cache
 
     params = workspace.params
     with open_cache(workspace.calls) as cache, ExitStack() as running:
@@ -143,7 +144,7 @@ def open_panel(workspace: Workspace, stage: str) -> Iterator[Panel]:
         voters = {}
         for name in params.asked():
             said = params.endpoints[name]
-            endpoint = open_endpoint(workspace, name)
+            endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)
             voters[name] = Voter(
                 name,
@@ -165,8 +166,9 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
 
     Raises:
         InputError: when its key or its script is missing.
+        ModelMissingError: when its weights are.
     """
-    from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
+    from pipeline.engine import LlamaServer, RemoteEndpoint
     from pipeline.models import locate, model_sha256
 
     said = workspace.params.endpoints[name]
@@ -178,6 +180,32 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
             threads=said.threads,
             ctx_size=said.context_tokens,
         )
+    backend_id, terms = _terms(workspace, name)
+    if said.kind == "scripted":
+        from pipeline.engine.scripted import ScriptedEndpoint, load_script
+
+        return ScriptedEndpoint.of(load_script(workspace.root / said.script), said.base_url, terms)
+    key = os.environ.get(said.api_key_env, "").strip() if said.api_key_env else "none"
+    if not (key and key.isascii() and key.isprintable()):
+        raise InputError(
+            f"{workspace.root / 'params.yaml'}: endpoints.{name}.api_key_env: the environment variable "
+            f"{said.api_key_env} is not set, or holds no key; set it to the endpoint's key"
+        )
+    return RemoteEndpoint(backend_id, said.base_url, key, terms)
+
+
+def _terms(workspace: Workspace, name: str) -> tuple[str, Terms]:
+    """Who answers at an endpoint, and what it takes and costs.
+
+    Raises:
+        InputError: when its script is missing.
+    """
+    from pipeline.engine import LlamaServer, Terms
+    from pipeline.models import model_sha256
+
+    said = workspace.params.endpoints[name]
+    if said.kind == "embedded":
+        return f"sha256:{model_sha256(said.model)}", LlamaServer.terms
     terms = Terms(
         concurrency=said.concurrency,
         requests_per_minute=said.requests_per_minute,
@@ -190,16 +218,8 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
     if said.kind == "scripted":
         from pipeline.engine.scripted.script import backend_id, load_script
 
-        script = load_script(workspace.root / said.script)
-        return RemoteEndpoint(backend_id(script), said.base_url, script.api_key or "none", terms)
-    terms = replace(terms, image_tokens=said.image_tokens, max_image_bytes=said.max_image_bytes)
-    key = os.environ.get(said.api_key_env, "").strip() if said.api_key_env else "none"
-    if not (key and key.isascii() and key.isprintable()):
-        raise InputError(
-            f"{workspace.root / 'params.yaml'}: endpoints.{name}.api_key_env: the environment variable "
-            f"{said.api_key_env} is not set, or holds no key; set it to the endpoint's key"
-        )
-    return RemoteEndpoint(said.provider, said.base_url, key, terms)
+        return backend_id(load_script(workspace.root / said.script)), terms
+    return said.provider, replace(terms, image_tokens=said.image_tokens, max_image_bytes=said.max_image_bytes)
 
 
 def check_endpoints(workspace: Workspace) -> None:

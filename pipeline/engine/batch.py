@@ -106,7 +106,7 @@ class Batches:
         """Settle what is still reserved when a run ends early: a batch under way may cost its worst case."""
         for stage, worst in self._reserved.values():
             if self._budget is not None:
-                self._budget.settle(stage, worst, worst)
+                self._budget.settle(stage, worst, worst, lost=True)
         self._reserved.clear()
 
     def _open_calls(
@@ -209,6 +209,7 @@ class Batches:
             wait = min(POLL_MOST_S, wait * 1.5)
         calls = {call.key: call for call in self._cache.batch_calls(note.name)}
         cost = 0.0
+        tokens = (0, 0)
         answered: set[str] = set()
         lines = await self._lines(batch.output_file_id)
         for start in range(0, len(lines), 1000):
@@ -216,6 +217,10 @@ class Batches:
             records = [record for line in some if (record := self._record(line, calls)) is not None]
             await asyncio.gather(*(asyncio.wrap_future(self._cache.put(record)) for record in records))
             cost += sum(record.cost_usd for record in records)
+            tokens = (
+                tokens[0] + sum(record.prompt_tokens for record in records),
+                tokens[1] + sum(record.completion_tokens for record in records),
+            )
             answered |= {record.key for record in records}
         for line in await self._lines(batch.error_file_id):
             self._record(line, calls)
@@ -227,6 +232,7 @@ class Batches:
         if self._budget is not None and note.name in self._reserved:
             stage, worst = self._reserved.pop(note.name)
             self._budget.settle(stage, worst, cost)
+            self._sender.hold_to_worst(stage, worst, cost, tokens)
         if batch.status == "failed":
             raise EndpointError(
                 f"{self._endpoint.backend_id} has refused a batch of {note.calls} calls ({why}). Nothing was "

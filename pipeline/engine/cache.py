@@ -15,14 +15,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 __all__ = ["BatchNote", "Call", "CallCache", "CallCacheError", "Record", "Usage", "open_cache"]
 
-VERSION = 3
+VERSION = 4
 PAGE = 1000
 MOST_AT_ONCE = 2000
 """Answers in one commit."""
@@ -81,11 +81,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the calls of one stage to one model took."""
+    """What the calls of one stage to one model took, those that are deleted by now among them."""
 
-    backend_id: str
-    model: str
     stage: str
+    model: str
+    backend_id: str
     calls: int
     prompt_tokens: int
     completion_tokens: int
@@ -122,14 +122,50 @@ class BatchNote:
 RECORD_COLUMNS = tuple(f.name for f in fields(Record))
 CALL_COLUMNS = tuple(f.name for f in fields(Call))
 NOTE_COLUMNS = tuple(f.name for f in fields(BatchNote))
+SPENT_COLUMNS = tuple(f.name for f in fields(Usage))
 SELECT = f"SELECT {', '.join(RECORD_COLUMNS)} FROM calls"
+SPENT_BEFORE = f"""
+INSERT INTO spent ({", ".join(SPENT_COLUMNS)})
+SELECT stage, model, backend_id, count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd)
+FROM calls GROUP BY stage, model, backend_id"""
+"""Fills the books of a cache that was written before there were any."""
 
 Job = tuple[Record, "Future[Record]"]
+Statement = tuple[str, Sequence[Sequence[object]]]
+"""What to run, with "?" for each value, and the rows of values to run it for."""
 
 
-def now() -> str:
-    """The time in UTC, as every store keeps it."""
+def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _marks(columns: Sequence[str]) -> str:
+    return ", ".join("?" * len(columns))
+
+
+INSERT = (
+    f"INSERT INTO calls ({', '.join(RECORD_COLUMNS)}) VALUES ({_marks(RECORD_COLUMNS)}) "
+    "ON CONFLICT (key) DO NOTHING"
+)
+_SPEND = (
+    f"INSERT INTO spent ({', '.join(SPENT_COLUMNS)}) VALUES ({_marks(SPENT_COLUMNS)}) "
+    "ON CONFLICT (stage, model, backend_id) DO UPDATE SET calls = spent.calls + excluded.calls, "
+    "prompt_tokens = spent.prompt_tokens + excluded.prompt_tokens, "
+    "completion_tokens = spent.completion_tokens + excluded.completion_tokens, "
+    "cost_usd = spent.cost_usd + excluded.cost_usd"
+)
+
+
+def spending(records: Iterable[Record]) -> Statement:
+    """What puts new records into the books, always in one order: two machines do not wait in a ring."""
+    sums: dict[tuple[str, str, str], list[float]] = {}
+    for record in records:
+        sum_ = sums.setdefault((record.stage, record.model, record.backend_id), [0, 0, 0, 0.0])
+        sum_[0] += 1
+        sum_[1] += record.prompt_tokens
+        sum_[2] += record.completion_tokens
+        sum_[3] += record.cost_usd
+    return _SPEND, [(*name, *sums[name]) for name in sorted(sums)]
 
 
 class CallCache(ABC):
@@ -177,21 +213,15 @@ class CallCache(ABC):
         """The rows of a statement, whose values are marked by "?"."""
 
     @abstractmethod
-    def delete(self, keys: Sequence[str]) -> int:
-        """Forget calls; committed when it returns. Returns how many there were."""
-
-    @abstractmethod
-    def note_batch(self, note: BatchNote, calls: Sequence[Call] = ()) -> None:
-        """Write down how far a batch is, and the calls that it holds; committed when it returns.
-
-        The calls of a batch that is done are forgotten.
-        """
+    def _change(self, statements: Sequence[Statement]) -> None:
+        """Run statements in one transaction, committed when it returns."""
 
     @abstractmethod
     def _store(self, records: Sequence[Record]) -> list[Record]:
-        """Commit records together; a key that is there keeps its record. Returns what is stored now.
+        """Commit records, and what they cost, together; a key that is there keeps its record.
 
-        Runs in the writer's thread. Raises CallCacheError and stores nothing when it fails.
+        Returns what is stored now. Runs in the writer's thread. Raises CallCacheError and stores nothing when
+        it fails.
         """
 
     @abstractmethod
@@ -214,18 +244,46 @@ class CallCache(ABC):
         )
         return [Record(*row) for row in rows]
 
+    def newest(self, stage: str | None, limit: int) -> list[Record]:
+        """The last calls that were answered, of one stage or of all; the last one comes last."""
+        where, values = (" WHERE stage = ?", [stage]) if stage is not None else ("", [])
+        rows = self._read(f"{SELECT}{where} ORDER BY created_at DESC, key DESC LIMIT ?", [*values, limit])
+        return [Record(*row) for row in reversed(rows)]
+
     def usage(self) -> list[Usage]:
-        """What the calls took, by backend, model and stage."""
-        rows = self._read(
-            "SELECT backend_id, model, stage, count(*), CAST(sum(prompt_tokens) AS BIGINT), "
-            "CAST(sum(completion_tokens) AS BIGINT), sum(cost_usd) FROM calls "
-            "GROUP BY backend_id, model, stage ORDER BY stage, model, backend_id"
-        )
+        """What was ever answered and what it took: the books, which no `delete` touches."""
+        rows = self._read(f"SELECT {', '.join(SPENT_COLUMNS)} FROM spent ORDER BY stage, model, backend_id")
         return [Usage(*row) for row in rows]
 
     def count(self) -> int:
         """How many calls are answered."""
         return int(self._read("SELECT count(*) FROM calls")[0][0])
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Forget calls; committed when it returns. What they cost stays in the books."""
+        self._change([("DELETE FROM calls WHERE key = ?", [[key] for key in keys])])
+
+    def note_batch(self, note: BatchNote, calls: Sequence[Call] = ()) -> None:
+        """Write down how far a batch is, and the calls that it holds; committed when it returns.
+
+        The calls of a batch that is done are forgotten.
+        """
+        statements: list[Statement] = [
+            (
+                f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) VALUES ({_marks(NOTE_COLUMNS)}) "
+                "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
+                "batch_id = excluded.batch_id, state = excluded.state",
+                [(*astuple(note)[:-1], note.created_at or _now())],
+            ),
+            (
+                f"INSERT INTO batch_calls (batch, {', '.join(CALL_COLUMNS)}) "
+                f"VALUES (?, {_marks(CALL_COLUMNS)}) ON CONFLICT DO NOTHING",
+                [(note.name, *astuple(call)) for call in calls],
+            ),
+        ]
+        if note.state == "done":
+            statements.append(("DELETE FROM batch_calls WHERE batch = ?", [[note.name]]))
+        self._change(statements)
 
     def batches(self, backend_id: str | None) -> list[BatchNote]:
         """The batches of a backend, or of all, oldest first."""
@@ -299,7 +357,7 @@ class CallCache(ABC):
     def _commit(self, jobs: list[Job]) -> None:
         # A waiter that was cancelled does not hear of its answer, but the answer is paid for: it is kept.
         waiting = [future.set_running_or_notify_cancel() for _, future in jobs]
-        time = now()
+        time = _now()
         try:
             stored = self._store([self._fitting(record, time) for record, _ in jobs])
         except Exception as failure:  # noqa: BLE001 - told to everybody who waits

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-__all__ = ["Connection", "Endpoint", "EndpointError", "RemoteEndpoint", "ServerDiedError", "Terms"]
+__all__ = [
+    "Connection",
+    "Endpoint",
+    "EndpointError",
+    "PlannedEndpoint",
+    "RemoteEndpoint",
+    "ServerDiedError",
+    "Terms",
+]
 
 
 class EndpointError(Exception):
@@ -79,6 +87,24 @@ class Endpoint(Protocol):
     def close(self) -> None:
         """Let go of it."""
         ...
+
+
+@dataclass(frozen=True)
+class PlannedEndpoint:
+    """An endpoint whose calls are written out and never sent: it needs no key and no weights."""
+
+    backend_id: str
+    terms: Terms = Terms()
+
+    def start(self) -> Connection:
+        """Raise EndpointError."""
+        raise EndpointError(f"{self.backend_id}: this command plans calls, and sends none")
+
+    def check(self) -> None:
+        """There is nothing that could fail."""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pipeline.engine.cache import (
-    CALL_COLUMNS,
-    NOTE_COLUMNS,
+    INSERT,
     RECORD_COLUMNS,
     SELECT,
+    SPENT_BEFORE,
     VERSION,
-    BatchNote,
-    Call,
     CallCache,
     CallCacheError,
     Record,
-    now,
+    Statement,
+    spending,
 )
 from pipeline.store import sha256_text
 
@@ -35,7 +33,7 @@ _LOCK = 0x686F6C6973616665
 """Held while the tables are made, so that two machines can start at once."""
 
 # COLLATE "C": keys and times are ordered by their bytes, as everywhere else.
-_SCHEMA: LiteralString = """
+_SCHEMA = """
 CREATE TABLE holisafe_meta (version INTEGER NOT NULL);
 CREATE TABLE calls (
     key TEXT COLLATE "C" PRIMARY KEY,
@@ -74,14 +72,23 @@ CREATE TABLE batch_calls (
     attempt INTEGER NOT NULL,
     request_json TEXT NOT NULL,
     PRIMARY KEY (batch, key)
+);
+"""
+_SPENT = """
+CREATE TABLE spent (
+    stage TEXT COLLATE "C" NOT NULL,
+    model TEXT COLLATE "C" NOT NULL,
+    backend_id TEXT COLLATE "C" NOT NULL,
+    calls BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL,
+    completion_tokens BIGINT NOT NULL,
+    cost_usd DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (stage, model, backend_id)
 )
 """
-_COLUMNS = ", ".join(RECORD_COLUMNS)
+# A database of an older version is brought up to this one: its answers are paid for.
+_UPGRADES = {3: f"{_SPENT};{SPENT_BEFORE}"}
 _VALUES = attrgetter(*RECORD_COLUMNS)
-_INSERT = (
-    f"INSERT INTO calls ({_COLUMNS}) VALUES ({', '.join(['%s'] * len(RECORD_COLUMNS))}) "
-    "ON CONFLICT (key) DO NOTHING"
-)
 _MANY = 5000
 
 
@@ -132,38 +139,6 @@ class PostgresCache(CallCache):
             found += self._read(f"{select} WHERE key = ANY(?)", [keys[start : start + _MANY]])
         return found
 
-    def delete(self, keys: Sequence[str]) -> int:
-        """Forget calls; committed when it returns. Returns how many there were."""
-
-        def work(cursor: Cursor[Any]) -> int:
-            cursor.execute("DELETE FROM calls WHERE key = ANY(%s)", [list(keys)])
-            return cursor.rowcount
-
-        return self._write_now(work)
-
-    def note_batch(self, note: BatchNote, calls: Sequence[Call] = ()) -> None:
-        """Write down how far a batch is, and the calls that it holds; committed when it returns."""
-        call_columns = ", ".join(("batch", *CALL_COLUMNS))
-
-        def work(cursor: Cursor[Any]) -> None:
-            cursor.execute(
-                f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
-                f"VALUES ({', '.join(['%s'] * len(NOTE_COLUMNS))}) "
-                "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
-                "batch_id = excluded.batch_id, state = excluded.state",
-                (*astuple(note)[:-1], note.created_at or now()),
-            )
-            if calls:
-                cursor.executemany(
-                    f"INSERT INTO batch_calls ({call_columns}) VALUES (%s, %s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT DO NOTHING",
-                    [(note.name, *astuple(call)) for call in calls],
-                )
-            if note.state == "done":
-                cursor.execute("DELETE FROM batch_calls WHERE batch = %s", [note.name])
-
-        self._write_now(work)
-
     def hold(self, name: str) -> Callable[[], None] | None:
         """Take a name against every other holder of this cache; None where another has it."""
         connection = self._connect()
@@ -176,17 +151,30 @@ class PostgresCache(CallCache):
         connection.close()
         return None
 
+    def _change(self, statements: Sequence[Statement]) -> None:
+        def work(cursor: Cursor[Any]) -> None:
+            for statement, rows in statements:
+                cursor.executemany(_marked(statement), rows)
+
+        self._write_now(work)
+
     def _store(self, records: Sequence[Record]) -> list[Record]:
         # In the order of the keys, so that two machines that store the same calls do not wait in a ring.
         ordered = sorted(records, key=lambda r: r.key)
 
         def work(cursor: Cursor[Any]) -> list[Record]:
             stored: dict[str, Record] = {}
+            new: set[str] = set()
             # Again where another machine had an answer and deleted it before it was read back.
             while missing := [r for r in ordered if r.key not in stored]:
-                cursor.executemany(_INSERT, [_VALUES(r) for r in missing])
-                cursor.execute(f"{SELECT} WHERE key = ANY(%s)", [[r.key for r in missing]])
+                cursor.executemany(
+                    _marked(f"{INSERT} RETURNING key"), [_VALUES(r) for r in missing], returning=True
+                )
+                new |= {key for result in cursor.results() for (key,) in result}
+                cursor.execute(_marked(f"{SELECT} WHERE key = ANY(?)"), [[r.key for r in missing]])
                 stored |= {row[0]: Record(*row) for row in cursor.fetchall()}
+            statement, rows = spending(stored[key] for key in new)
+            cursor.executemany(_marked(statement), rows)
             return [stored[record.key] for record in records]
 
         return self._write_now(work)
@@ -197,7 +185,7 @@ class PostgresCache(CallCache):
 
     def _read(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         def work(cursor: Cursor[Any]) -> list[tuple[Any, ...]]:
-            cursor.execute(statement.replace("?", "%s"), values)
+            cursor.execute(_marked(statement), values)
             return cursor.fetchall()
 
         import psycopg
@@ -239,6 +227,11 @@ class PostgresCache(CallCache):
         """What the driver says, on one line and without the password."""
         text = " ".join(str(error).split())
         return text.replace(self._password, "[password]") if self._password else text
+
+
+def _marked(statement: str) -> str:
+    """A statement with the marks of this database for its values."""
+    return statement.replace("?", "%s")
 
 
 def _name_and_password(url: str) -> tuple[str, str]:
@@ -317,9 +310,15 @@ def _prepare(cursor: Cursor[Any]) -> int:
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
     cursor.execute("SELECT to_regclass('holisafe_meta') IS NOT NULL")
     if cursor.fetchone() == (False,):
-        for statement in _SCHEMA.split(";"):
-            cursor.execute(statement)
+        for statement in f"{_SCHEMA}{_SPENT}".split(";"):
+            cursor.execute(_marked(statement))
         cursor.execute("INSERT INTO holisafe_meta VALUES (%s)", [VERSION])
     cursor.execute("SELECT version FROM holisafe_meta")
     row = cursor.fetchone()
-    return int(row[0]) if row else 0
+    version = int(row[0]) if row else 0
+    while version in _UPGRADES:
+        for statement in _UPGRADES[version].split(";"):
+            cursor.execute(_marked(statement))
+        version += 1
+        cursor.execute("UPDATE holisafe_meta SET version = %s", [version])
+    return version

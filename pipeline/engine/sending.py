@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pipeline.engine.answers import BadReplyError, Status, parsed, record_of
-from pipeline.engine.budget import Budget
+from pipeline.engine.budget import Budget, BudgetError
 from pipeline.engine.cache import CallCache, Record
 from pipeline.engine.endpoint import Endpoint, EndpointError
 from pipeline.engine.limits import Limiter, retry_after
@@ -150,7 +150,6 @@ class Sender:
                 self._check()
                 try:
                     record = await self._paid(request, stage, attempt)
-                    record = await asyncio.wrap_future(self._cache.put(record))
                 except Exception as error:  # noqa: BLE001 - sorted by kind, and raised again below
                     failure = error
                 else:
@@ -240,14 +239,14 @@ class Sender:
             raise asyncio.CancelledError
 
     async def _paid(self, request: Request, stage: str, attempt: int) -> Record:
-        """The record of a call that the budget and the limits let go."""
+        """The stored record of a call that the budget and the limits let go."""
         import openai
 
         terms = self._terms
         worst = request.worst_cost(terms)
         if self._budget is not None:
             await self._budget.reserve(stage, worst)
-        cost = 0.0
+        cost, lost = 0.0, False
         try:
             await self._warm_up(request)
             self._check()
@@ -267,14 +266,29 @@ class Sender:
                 raise
             except BaseException:
                 # It may have been answered and billed on the way.
-                cost = worst
+                cost, lost = worst, True
                 raise
             slot.tokens = record.prompt_tokens + record.completion_tokens or slot.tokens
-            cost = record.cost_usd
-            return record
+            cost, lost = record.cost_usd, True
+            stored = await asyncio.wrap_future(self._cache.put(record))
+            lost = False
         finally:
             if self._budget is not None:
-                self._budget.settle(stage, worst, cost)
+                self._budget.settle(stage, worst, cost, lost=lost)
+        self.hold_to_worst(stage, worst, cost, (record.prompt_tokens, record.completion_tokens))
+        return stored
+
+    def hold_to_worst(self, stage: str, worst: float, cost: float, tokens: tuple[int, int]) -> None:
+        """Send nothing more where an answer has cost more than it could, and a cap relies on that."""
+        if self._budget is not None and self._budget.caps(stage) and cost > worst * (1 + 1e-9):
+            self._open(
+                BudgetError(
+                    f"{self._endpoint.backend_id} counted {tokens[0]} tokens of prompt and {tokens[1]} of "
+                    f"answer, which cost {cost:.6f} USD where {worst:.6f} was the most: no cap can "
+                    "be held so. Raise the endpoint's image_tokens, or take the budget away, and run the "
+                    "same command again"
+                )
+            )
 
     async def _in_some_form(self, request: Request) -> dict[str, Any]:
         """Ask for a structured answer in the best form that the endpoint knows."""

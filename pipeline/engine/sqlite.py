@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.engine.cache import (
-    CALL_COLUMNS,
-    NOTE_COLUMNS,
+    INSERT,
     RECORD_COLUMNS,
     SELECT,
+    SPENT_BEFORE,
     VERSION,
-    BatchNote,
-    Call,
     CallCache,
     CallCacheError,
     Record,
-    now,
+    Statement,
+    spending,
 )
 from pipeline.store import sha256_text
 
@@ -57,6 +55,18 @@ CREATE TABLE IF NOT EXISTS batch_calls (
     PRIMARY KEY (batch, key)
 ) WITHOUT ROWID
 """
+_SPENT = """
+CREATE TABLE IF NOT EXISTS spent (
+    stage TEXT NOT NULL,
+    model TEXT NOT NULL,
+    backend_id TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    PRIMARY KEY (stage, model, backend_id)
+) WITHOUT ROWID
+"""
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY,
@@ -75,7 +85,8 @@ CREATE TABLE IF NOT EXISTS calls (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS calls_stage ON calls (stage, created_at);
 CREATE INDEX IF NOT EXISTS calls_created ON calls (created_at, key);
-{_BATCHES}"""
+{_BATCHES};
+{_SPENT}"""
 # A cache of an older version is brought up to this one: its answers are paid for.
 _UPGRADES = {
     1: "ALTER TABLE calls ADD COLUMN logprobs TEXT NOT NULL DEFAULT ''",
@@ -83,10 +94,9 @@ _UPGRADES = {
 ALTER TABLE calls ADD COLUMN cost_usd REAL NOT NULL DEFAULT 0;
 CREATE INDEX IF NOT EXISTS calls_created ON calls (created_at, key);
 {_BATCHES}""",
+    3: f"{_SPENT};{SPENT_BEFORE}",
 }
-_COLUMNS = ", ".join(RECORD_COLUMNS)
 _VALUES = attrgetter(*RECORD_COLUMNS)
-_INSERT = f"INSERT OR IGNORE INTO calls ({_COLUMNS}) VALUES ({', '.join('?' * len(RECORD_COLUMNS))})"
 _MARKS_AT_ONCE = 500
 
 
@@ -125,30 +135,6 @@ class SqliteCache(CallCache):
             some = wanted[start : start + _MARKS_AT_ONCE]
             yield self._read(f"{select} WHERE key IN ({','.join('?' * len(some))})", some)
 
-    def delete(self, keys: Sequence[str]) -> int:
-        """Forget calls; committed when it returns. Returns how many there were."""
-        with self._transaction() as connection:
-            return sum(connection.execute("DELETE FROM calls WHERE key = ?", [key]).rowcount for key in keys)
-
-    def note_batch(self, note: BatchNote, calls: Sequence[Call] = ()) -> None:
-        """Write down how far a batch is, and the calls that it holds; committed when it returns."""
-        columns = ", ".join(("batch", *CALL_COLUMNS))
-        marks = ", ".join("?" * (1 + len(CALL_COLUMNS)))
-        with self._transaction() as connection:
-            connection.execute(
-                f"INSERT INTO batches ({', '.join(NOTE_COLUMNS)}) "
-                f"VALUES ({', '.join('?' * len(NOTE_COLUMNS))}) "
-                "ON CONFLICT (name) DO UPDATE SET file_id = excluded.file_id, "
-                "batch_id = excluded.batch_id, state = excluded.state",
-                (*astuple(note)[:-1], note.created_at or now()),
-            )
-            connection.executemany(
-                f"INSERT OR IGNORE INTO batch_calls ({columns}) VALUES ({marks})",
-                ((note.name, *astuple(call)) for call in calls),
-            )
-            if note.state == "done":
-                connection.execute("DELETE FROM batch_calls WHERE batch = ?", [note.name])
-
     def hold(self, name: str) -> Callable[[], None] | None:
         """Take a name against every other holder of this cache; None where another has it."""
         lock = FileLock(f"{self.path}.{sha256_text(name)[:16]}.lock", thread_local=False)
@@ -158,16 +144,23 @@ class SqliteCache(CallCache):
             return None
         return lock.release
 
+    def _change(self, statements: Sequence[Statement]) -> None:
+        with self._transaction() as connection:
+            for statement, rows in statements:
+                connection.executemany(statement, rows)
+
     def _store(self, records: Sequence[Record]) -> list[Record]:
         stored: list[Record] = []
+        new: list[Record] = []
         with self._transaction() as connection:
             for record in records:
-                done = connection.execute(_INSERT, _VALUES(record))
-                if done.rowcount == 0:
+                if connection.execute(INSERT, _VALUES(record)).rowcount == 0:
                     row = connection.execute(f"{SELECT} WHERE key = ?", [record.key]).fetchone()
                     stored.append(Record(*row))
                 else:
                     stored.append(record)
+                    new.append(record)
+            connection.executemany(*spending(new))
         return stored
 
     def _close_store(self) -> None:
@@ -216,7 +209,7 @@ class SqliteCache(CallCache):
             if version == 0:
                 if connection.execute(
                     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name NOT IN "
-                    "('calls', 'batches', 'batch_calls')"
+                    "('calls', 'batches', 'batch_calls', 'spent')"
                 ).fetchone():
                     raise sqlite3.DatabaseError("it is another program's database")
                 connection.execute("BEGIN IMMEDIATE")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline.engine import open_cache
 from tests.conftest import holisafe, make_workspace
 from tests.scripted import Scripted, scripted
 
@@ -181,9 +182,39 @@ def test_an_endpoint_sees_no_pixels_that_egress_does_not_name(build: Build) -> N
 
 
 def test_garbage_is_shown_and_goes_only_when_told(build: Build) -> None:
-    shown = holisafe(build.root, "calls", "gc").stdout
-    assert "0 images" in shown
+    prompt = build.root / "prompts" / "annotate" / "text_safe.yaml"
+    unfinished = holisafe(build.root, "calls", "gc", "--unused", "--yes", check=False)
+    assert unfinished.returncode == 2
+    assert "this build is not finished" in unfinished.stderr
+    holisafe(build.root, "build")  # with the prompt that an earlier test has changed
+    blob = build.root / ".holisafe" / "blobs" / "00" / ("0" * 62)
+    blob.parent.mkdir(exist_ok=True)
+    blob.write_bytes(b"no call names it")
+    shown = holisafe(build.root, "calls", "gc", "--unused").stdout
+    assert "1 images" in shown
     assert "Nothing is deleted" in shown
+    assert blob.exists()
+
+    before, spent = _known(build), _spent(build)
+    holisafe(build.root, "calls", "gc", "--unused", "--yes")
+    after = _known(build)
+    assert after < before, "the calls of the former prompt are gone"
+    assert {v["call_key"] for v in build.votes() if v["call_key"]} <= after
+    assert not blob.exists()
+    assert _spent(build) == spent > 0
+    prompt.write_text(prompt.read_text() + "\n")
+    holisafe(build.root, "build")
+    assert _known(build) == after, "what votes rest on was kept"
+
+
+def _known(build: Build) -> set[str]:
+    with open_cache(build.root / ".holisafe" / "calls.sqlite") as cache:
+        return set(cache.keys())
+
+
+def _spent(build: Build) -> float:
+    with open_cache(build.root / ".holisafe" / "calls.sqlite") as cache:
+        return sum(use.cost_usd for use in cache.usage())
 
 
 def test_scripted_and_real_endpoints_do_not_mix(build: Build) -> None:
@@ -212,9 +243,13 @@ def test_a_key_that_is_not_set_is_named_before_any_work(build: Build) -> None:
     votes = {q: ["far"] for q in params["annotators"]}
     build.change(endpoints=params["endpoints"] | {"far": remote}, annotators=votes)
     refused = holisafe(build.root, "build", check=False)
+    planned = holisafe(build.root, "plan").stdout
+    explained = holisafe(build.root, "calls", "explain", "label_images").stdout
     build.change(endpoints=params["endpoints"], annotators=params["annotators"])
     assert refused.returncode == 2
     assert "HOLISAFE_TEST_NO_SUCH_KEY is not set" in refused.stderr
+    assert "text-llm@far" in planned, "who plans needs no key"
+    assert "caption-reader@far" in explained
 
 
 CANARY = "sk-canary-e1f7"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.engine import (
     TOTAL,
@@ -21,18 +20,10 @@ from pipeline.engine import (
     CallCache,
     EndpointError,
     Engine,
-    Request,
     open_cache,
 )
 from pipeline.engine import batch as batch_module
-from tests.scripted import Scripted, scripted
-
-
-class Verdict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str
-    unsafe: bool
+from tests.scripted import Scripted, Verdict, items, scripted
 
 
 @pytest.fixture
@@ -44,15 +35,6 @@ def cache(tmp_path: Path) -> Iterator[CallCache]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_module, "POLL_S", 0.05)
-
-
-def items(served: Scripted, count: int) -> list[Request]:
-    backend = served.endpoint().backend_id
-    params = {"temperature": 0, "max_tokens": 50}
-    return [
-        Request(backend, "m", [{"role": "user", "content": f"item {i}"}], params, Verdict)
-        for i in range(count)
-    ]
 
 
 def engine(served: Scripted, cache: CallCache, **more: Any) -> Engine:

@@ -19,18 +19,36 @@ class TestSqlite(CacheBehaviour):
         return tmp_path / "deep" / "calls.sqlite"
 
 
-@pytest.mark.parametrize(("version", "without"), [(1, {"logprobs", "cost_usd"}), (2, {"cost_usd"})])
+@pytest.mark.parametrize(
+    ("version", "without"), [(1, {"logprobs", "cost_usd"}), (2, {"cost_usd"}), (3, set())]
+)
 def test_a_cache_of_an_older_version_keeps_its_answers(
     tmp_path: Path, version: int, without: set[str]
 ) -> None:
     old = sqlite3.connect(tmp_path / "c")
     columns = [f.name for f in fields(Record) if f.name not in without]
-    kinds = {"attempt": "INTEGER", "prompt_tokens": "INTEGER", "completion_tokens": "INTEGER"}
+    kinds = dict.fromkeys(("attempt", "prompt_tokens", "completion_tokens"), "INTEGER") | {
+        "cost_usd": "REAL",
+        "key": "TEXT PRIMARY KEY",
+    }
     typed = ", ".join(f"{c} {kinds.get(c, 'TEXT')}" for c in columns)
     old.execute(f"CREATE TABLE calls ({typed})")
-    known = replace(RECORD, created_at="2026-01-01", cost_usd=0.0)
+    known = replace(RECORD, created_at="2026-01-01", cost_usd=0.5 if "cost_usd" in columns else 0.0)
     values = [getattr(known, c) for c in columns]
     old.execute(f"INSERT INTO calls VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608 - marks
+    if version == 3:
+        names = (
+            "name",
+            "backend_id",
+            "model",
+            "file_id",
+            "batch_id",
+            "state",
+            "calls",
+            "worst_usd",
+            "created_at",
+        )
+        old.execute(f"CREATE TABLE batches ({', '.join(names)})")
     old.execute(f"PRAGMA user_version={version}")
     old.commit()
     old.close()
@@ -41,6 +59,8 @@ def test_a_cache_of_an_older_version_keeps_its_answers(
         assert (got := cache.get("new")) is not None
         assert (got.logprobs, got.cost_usd) == (new.logprobs, 0.25)
         assert cache.batches("openai") == []
+        [used] = cache.usage()
+        assert (used.calls, used.prompt_tokens, used.cost_usd) == (2, 10, known.cost_usd + 0.25)
 
 
 def test_durable_settings(tmp_path: Path) -> None:

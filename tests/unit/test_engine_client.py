@@ -21,6 +21,9 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.engine import (
+    TOTAL,
+    Budget,
+    BudgetError,
     CallCache,
     CallCacheError,
     EndpointError,
@@ -67,6 +70,7 @@ class Server:
         self.keys: set[str] = set()
         self.reply: Reply = lambda body, number: completion(GOOD)
         self.delay_s = 0.0
+        self.trickles = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -81,13 +85,20 @@ class Server:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.keys.add(request.headers["Authorization"])
         self.bodies.append(body)
         self.times.append(time.monotonic())
         number = len(self.bodies)
         await asyncio.sleep(self.delay_s)
+        if self.trickles and number > 1:
+            slow = web.StreamResponse()
+            await slow.prepare(request)
+            for _ in range(100):
+                await slow.write(b" ")
+                await asyncio.sleep(0.1)
+            return slow
         return self.reply(body, number)
 
     def stop(self) -> None:
@@ -114,8 +125,8 @@ def cache(tmp_path: Path) -> Iterator[CallCache]:
         yield opened
 
 
-def endpoint(server: Server, concurrency: int = 16) -> RemoteEndpoint:
-    return RemoteEndpoint("scripted-test", server.url, SECRET, Terms(concurrency=concurrency))
+def endpoint(server: Server, concurrency: int = 16, **terms: Any) -> RemoteEndpoint:
+    return RemoteEndpoint("scripted-test", server.url, SECRET, Terms(concurrency=concurrency, **terms))
 
 
 def ask(text: str, **more: Any) -> Request:
@@ -334,6 +345,48 @@ def test_nonsense_with_status_200_is_an_error(server: Server, cache: CallCache) 
     good, bad = Engine(cache, endpoint(server, 1), retries=0).ask_all(rows(2), stage="t")
     assert (good.status, bad.status, cache.count()) == ("ok", "error", 1)
     assert "not JSON" in bad.error
+
+
+def test_a_reply_that_trickles_in_for_ever_is_a_timeout(server: Server, cache: CallCache) -> None:
+    server.trickles = True
+    began = time.monotonic()
+    good, bad = Engine(cache, endpoint(server, 1, timeout_s=0.5), retries=0).ask_all(rows(2), stage="t")
+    assert time.monotonic() - began < 5
+    assert (good.status, bad.status, bad.again, cache.count()) == ("ok", "error", True, 1)
+    assert "TimeoutError" in bad.error
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_what_refuses_all_at_first_refuses_one_call_later(
+    server: Server, cache: CallCache, code: int
+) -> None:
+    refusal = {"error": {"message": "not this one"}}
+
+    def reply(body: dict[str, Any], number: int) -> web.Response:
+        return web.json_response(refusal, status=code) if number == 3 else completion(GOOD)
+
+    server.reply = reply
+    answers = Engine(cache, endpoint(server, 1)).ask_all(rows(6), stage="t")
+    assert [answer.status for answer in answers].count("ok") == 5
+    assert [answer.error for answer in answers if answer.status == "error"] == [f"HTTP {code}: not this one"]
+
+
+def test_an_answer_that_costs_more_than_it_could_is_kept_and_ends_a_run_with_a_cap(
+    server: Server, cache: CallCache
+) -> None:
+    usage = {"prompt_tokens": 10_000, "completion_tokens": 3}
+
+    def reply(body: dict[str, Any], number: int) -> web.Response:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": GOOD}}
+        return web.json_response({"choices": [choice], "usage": usage})
+
+    server.reply = reply
+    dear = endpoint(server, 4, prompt_price=1.0)
+    with pytest.raises(BudgetError, match=r"counted 10000 tokens.*Raise the endpoint's image_tokens"):
+        Engine(cache, dear, budget=Budget.of(cache, {TOTAL: 100.0})).ask_all(rows(50), stage="t")
+    assert len(server.bodies) == cache.count() == 1
+    answers = Engine(cache, dear, budget=Budget.of(cache, {})).ask_all(rows(50), stage="t")
+    assert {answer.status for answer in answers} == {"ok"}, "without a cap nothing relies on it"
 
 
 def test_ctrl_c_keeps_what_is_under_way(server: Server, tmp_path: Path) -> None:

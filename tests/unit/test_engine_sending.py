@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.engine import (
     TOTAL,
@@ -29,31 +28,16 @@ from pipeline.engine import (
     open_cache,
 )
 from pipeline.engine.answers import BadReplyError, record_of
-from tests.scripted import Scripted, scripted
+from pipeline.engine.scripted import ScriptedEndpoint
+from tests.scripted import Verdict, items, scripted
 
 CANARY = "sk-canary-4b1d9f"
-
-
-class Verdict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str
-    unsafe: bool
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[CallCache]:
     with open_cache(tmp_path / "calls.sqlite") as opened:
         yield opened
-
-
-def items(served: Scripted, count: int, **params: Any) -> list[Request]:
-    backend = served.endpoint().backend_id
-    params = {"temperature": 0, "max_tokens": 50, **params}
-    return [
-        Request(backend, "m", [{"role": "user", "content": f"item {i}"}], params, Verdict)
-        for i in range(count)
-    ]
 
 
 def reasons(answers: list[Answer]) -> list[str]:
@@ -259,3 +243,12 @@ def test_an_outage_is_told_as_one_that_another_run_may_mend(cache: CallCache) ->
         with pytest.raises(EndpointError, match=r"does not answer .* asks to wait 1000 s"):
             Engine(cache, served.endpoint()).ask_all(items(served, 400), stage="t")
         assert served.stats()["requests"] <= 5
+
+
+def test_another_script_than_the_one_in_params_is_refused(cache: CallCache) -> None:
+    with scripted() as served, scripted(seed=2) as other:
+        told = ScriptedEndpoint.of(other.script, served.base_url, Terms())
+        with pytest.raises(EndpointError, match=r"serves scripted:\w+, and params name the script"):
+            Engine(cache, told).ask_all(items(other, 5), stage="t")
+        assert served.stats()["requests"] == 0
+        Engine(cache, served.endpoint()).ask_all(items(served, 5), stage="t")

@@ -19,6 +19,7 @@ Whether a request fails, and how, depends on the seed, on what its body says and
 before: not on the order of requests, and a retry is rolled anew.
 """
 
+from pipeline.engine.scripted.endpoint import ScriptedEndpoint
 from pipeline.engine.scripted.replies import Answerer, RejectedError, Reply
 from pipeline.engine.scripted.script import Faults, Rule, Script, backend_id, load_script
 from pipeline.engine.scripted.server import ScriptedServer, serve
@@ -30,6 +31,7 @@ __all__ = [
     "Reply",
     "Rule",
     "Script",
+    "ScriptedEndpoint",
     "ScriptedServer",
     "backend_id",
     "load_script",

@@ -13,7 +13,7 @@ from aiohttp import web
 from pipeline.engine.scripted.batches import BatchApi
 from pipeline.engine.scripted.http import Handler, json_response
 from pipeline.engine.scripted.replies import Answerer, RejectedError
-from pipeline.engine.scripted.script import Script
+from pipeline.engine.scripted.script import Script, backend_id
 from schemas.errors import InputError
 
 __all__ = ["ScriptedServer", "serve"]
@@ -111,7 +111,7 @@ class ScriptedServer:
             self._under_way -= 1
 
     async def _models(self, request: web.Request) -> web.Response:  # noqa: ARG002 - a handler's signature
-        own = {"object": "model", "created": 0, "owned_by": "script"}
+        own = {"object": "model", "created": 0, "owned_by": backend_id(self._script)}
         models = [{"id": name, **own} for name in self._script.models]
         return json_response({"object": "list", "data": models})
 

@@ -62,7 +62,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
         Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
-        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=3),
+        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=4),
         Stage(
             "label_images",
             ("curate",),

@@ -67,9 +67,10 @@ class Curate(_Strict):
     max_pixels: int = Field(gt=0, description="an image that declares more is rejected unread")
     max_side: int = Field(ge=64, description="longer sides are scaled down to this")
     jpeg_quality: int = Field(ge=50, le=100)
-    near_duplicate_bits: int = Field(ge=0, le=32, description="of a 64-bit perceptual hash")
-    near_duplicate_bits_fine: int = Field(ge=0, le=128, description="of a 256-bit one; both must hold")
-    leak_bits: int = Field(ge=0, le=32, description="this near, images stay on one side of the split")
+    near_duplicate_bits: int = Field(ge=0, le=16, description="of a 64-bit perceptual hash")
+    near_duplicate_bits_fine: int = Field(ge=0, le=100, description="of a 256-bit one; both must hold")
+    leak_bits: int = Field(ge=0, le=16, description="this near, images stay on one side of the split")
+    leak_bits_fine: int = Field(ge=0, le=100, description="of the 256-bit one; both must hold")
     nudity_reject: Share
 
 
@@ -229,8 +230,9 @@ class Params(_Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> Params:
-        if self.curate.leak_bits < self.curate.near_duplicate_bits:
-            raise ValueError("curate.leak_bits must be at least curate.near_duplicate_bits")
+        for name in ("bits", "bits_fine"):
+            if getattr(self.curate, f"leak_{name}") < getattr(self.curate, f"near_duplicate_{name}"):
+                raise ValueError(f"curate.leak_{name} must be at least curate.near_duplicate_{name}")
         return self
 
     @model_validator(mode="after")

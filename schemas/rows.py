@@ -59,7 +59,7 @@ IMAGES = pa.schema(
     [
         *_ORIGIN,
         ("pixels_sha256", pa.string()),
-        ("phash", pa.string()),
+        ("phash", pa.string()),  # 256 bits as 64 hexadecimal digits
         ("leak_group", pa.string()),
         ("split", pa.string()),
         ("width", pa.int32()),
@@ -67,6 +67,7 @@ IMAGES = pa.schema(
         ("stripped", pa.list_(pa.string())),  # metadata that was removed
         ("notes", pa.list_(pa.string())),  # what normalisation changed
         ("ocr_text", pa.string()),
+        ("personal_data", pa.list_(pa.string())),  # kinds that the text seems to hold
         ("nudity", pa.float32()),
         ("bytes", pa.binary()),  # normalised JPEG
     ]

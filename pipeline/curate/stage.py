@@ -1,7 +1,7 @@
 """Stage curate.
 
 Worker processes decode, normalise, hash and read; what they give is written at once. What stays in memory of
-an image is its hash, its text and a few words, so that a million fit. Duplicates and sides are decided when all
+an image is its hash, its text and a few words, so that a million fit. Duplicates and sides are decided when
 all have been seen, and the rows that stay are then copied.
 """
 

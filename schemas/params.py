@@ -72,6 +72,9 @@ class Curate(_Strict):
     leak_bits: int = Field(ge=0, le=16, description="this near, images stay on one side of the split")
     leak_bits_fine: int = Field(ge=0, le=100, description="of the 256-bit one; both must hold")
     nudity_reject: Share
+    signals: list[Literal["nudity", "text"]] = Field(
+        description="what is looked for in every image; without `nudity` none is rejected for it"
+    )
 
 
 class Split(_Strict):

@@ -12,7 +12,7 @@ from pipeline.curate.personal import personal_data
 from pipeline.encoders import NudityClassifier, TextReader, load_nudity_classifier
 from schemas.params import Curate
 
-__all__ = ["Ingested", "Job", "Rejected", "ingest", "load_models"]
+__all__ = ["Ingested", "Job", "Rejected", "ingest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,12 @@ def ingest(job: Job) -> Ingested | Rejected:
         done = normalise(job.row["bytes"], job.params)
     except RejectedImageError as error:
         return Rejected(error.reason, str(error))
-    nudity = round(float(_nudity().score([done.image])[0]), 3)
-    if nudity >= job.params.nudity_reject:
-        return Rejected("nudity", f"score {nudity}, not stored")
-    text = _reader().read(done.image).text
+    nudity = None
+    if "nudity" in job.params.signals:
+        nudity = round(float(_nudity().score([done.image])[0]), 3)
+        if nudity >= job.params.nudity_reject:
+            return Rejected("nudity", f"score {nudity}, not stored")
+    text = _reader().read(done.image).text if "text" in job.params.signals else ""
     seen = hash_picture(done.image)
     columns = {
         "pixels_sha256": done.pixels_sha256,
@@ -79,12 +81,6 @@ def ingest(job: Job) -> Ingested | Rejected:
         "bytes": done.data,
     }
     return Ingested(columns, seen, done.area)
-
-
-def load_models() -> None:
-    """Load what `ingest` asks, once in each process."""
-    _nudity()
-    _reader()
 
 
 @cache

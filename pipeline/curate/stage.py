@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.curate.clusters import heads, near_pairs
 from pipeline.curate.hashing import packed
-from pipeline.curate.ingest import Ingested, Job, ingest, load_models
+from pipeline.curate.ingest import Ingested, Job, ingest
 from pipeline.curate.split import Group, SplitLedger, assign_sides
 from pipeline.curate.text import same_text
 from pipeline.parallel import WorkerDied, in_processes
@@ -83,7 +83,7 @@ def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: 
 
     schema = pa.schema([field for field in IMAGES if field.name not in DECIDED])
     with TableWriter(target, schema) as rows:
-        for job, done in in_processes(ingest, jobs(), prepare=load_models):
+        for job, done in in_processes(ingest, jobs()):
             progress.advance()
             row = job.row
             if isinstance(done, WorkerDied):

@@ -27,7 +27,16 @@ class TableWriter:
         self._path = path
         self._schema = schema
         self._partial = path.with_name(f".{path.name}.partial")
-        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+        columns = dict(_columns(schema))
+        words = [path for path, kind in columns.items() if not pa.types.is_binary(kind)]
+        self._writer = pq.ParquetWriter(
+            self._partial,
+            schema,
+            # Pictures are compressed already, and looking for equal ones would hold them in memory.
+            compression={path: "zstd" if path in words else "none" for path in columns},
+            use_dictionary=words,
+            write_statistics=words,
+        )
         self._rows: list[Mapping[str, Any]] = []
         self.count = 0
 
@@ -75,9 +84,26 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, one row group in memory at a time."""
+    # Not by iter_batches, which keeps what it has read until the file is closed.
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROW_GROUP, columns=list(columns) if columns else None):
-            yield from batch.to_pylist()
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, list(columns) if columns else None).to_pylist()
+
+
+def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    """The path and the type of each column as Parquet stores it."""
+
+    def leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+        if pa.types.is_struct(kind):
+            for field in kind:
+                yield from leaves(f"{path}.{field.name}", field.type)
+        elif pa.types.is_list(kind):
+            yield from leaves(f"{path}.list.element", kind.value_type)
+        else:
+            yield path, kind
+
+    for field in schema:
+        yield from leaves(field.name, field.type)
 
 
 class Failures:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.annotators.heads import Floats
+    from pipeline.encoders import FeatureStore
     from pipeline.workspace import Progress
     from schemas.taxonomy import Taxonomy
 
 __all__ = ["Compares", "EncoderAnnotator", "NudityAnnotator", "ScoresNudity"]
 
 BATCH = 16
+LOOKED_UP = 1024
+"""Images whose kept embeddings are looked up together."""
+COMMITTED = 64
+"""New embeddings that are kept together: what a kill can cost."""
 
 Seen = TypeVar("Seen")
 
@@ -28,8 +34,13 @@ Seen = TypeVar("Seen")
 class Compares(Protocol):
     """An image-text encoder."""
 
-    def embed(self, images: Sequence[Image]) -> Floats:
-        """Embeddings of images, of length 1."""
+    @property
+    def identity(self) -> str:
+        """Name of what turns images into embeddings."""
+        ...
+
+    def embed_each(self, loads: Iterable[Callable[[], Image]]) -> Iterator[Floats | str]:
+        """The embedding of each image, of length 1, or why it did not load; few are in memory at once."""
         ...
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
@@ -64,6 +75,7 @@ class EncoderAnnotator:
         temperature: float = 0.05,
         offset: float = 0.0,
         threshold: float = 0.5,
+        kept: FeatureStore | None = None,
     ) -> None:
         """Embed the sentences.
 
@@ -74,8 +86,10 @@ class EncoderAnnotator:
             temperature: turns cosines into shares.
             offset: taken from the cosine of every unsafe sentence; calibrates the encoder.
             threshold: P(unsafe) from which its own value is `unsafe`.
+            kept: where embeddings are kept; by default they are not.
         """
         self.family = family
+        self._kept = kept
         self._encoder = encoder
         self._temperature = temperature
         self._offset = offset
@@ -90,13 +104,35 @@ class EncoderAnnotator:
     def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
         """Two votes an item, on `image_safe` and on `image_class`."""
         votes: list[Vote] = []
-        for item, row in _looked_at(items, lambda images: list(self._encoder.embed(images))):
+        for item, row in self._embedded(items):
             if isinstance(row, str):
                 votes.append(failed_vote(item.id, self, "error", row))
             else:
                 votes += self._votes(item.id, row.astype(np.float64))
             progress.advance()
         return votes
+
+    def _embedded(self, items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Floats | str]]:
+        """Each item with its embedding, kept or new, or with why its image did not load."""
+        if self._kept is None:
+            yield from zip(items, self._encoder.embed_each(item.load for item in items), strict=True)
+            return
+        who = self._encoder.identity
+        for start in range(0, len(items), LOOKED_UP):
+            some = items[start : start + LOOKED_UP]
+            contents = {item.id: hashlib.sha256(item.jpeg()).hexdigest() for item in some if item.jpeg}
+            known = self._kept.get(who, contents)
+            seen = iter(self._encoder.embed_each(item.load for item in some if item.id not in known))
+            new: list[tuple[str, str, Floats]] = []
+            for item in some:
+                row = known[item.id] if item.id in known else next(seen)
+                if item.id in contents and item.id not in known and not isinstance(row, str):
+                    new.append((item.id, contents[item.id], row))
+                if len(new) == COMMITTED:
+                    self._kept.put(who, new)
+                    new = []
+                yield item, row
+            self._kept.put(who, new)
 
     def _votes(self, item_id: str, row: NDArray[np.float64]) -> list[Vote]:
         unsafe = np.array([(vectors @ row).max() - self._offset for _, vectors in self._unsafe])

@@ -98,7 +98,9 @@ def measure(folder: Path, images: int, batch: int, runs: int, threads: int) -> d
             annotator = EncoderAnnotator(encoder, taxonomy, kept=kept)
             labelled.append(labelling(annotator, items))
             again.append(labelling(annotator, items))
-        apart = max(apart, float(np.abs(encoder.embed([i.load() for i in items[:batch]]) - rows[:batch]).max()))
+        apart = max(
+            apart, float(np.abs(encoder.embed([i.load() for i in items[:batch]]) - rows[:batch]).max())
+        )
     return {
         "bare_images_per_s": statistics.median(bare),
         "labelled_images_per_s": statistics.median(labelled),

@@ -78,16 +78,23 @@ class Panel:
     def image(self) -> Sequence[Annotator[ImageItem]]:
         """Who judges images: by pixels on safety and class, by nudity, and the endpoints that params name."""
         from pipeline.encoders import load_encoder, load_nudity_classifier
+        from pipeline.encoders.calibrate import load_calibration
 
-        params, taxonomy = self.workspace.params, self.workspace.taxonomy
+        params, taxonomy, root = self.workspace.params, self.workspace.taxonomy, self.workspace.root
+        said, network = params.encoder, load_encoder(params.encoder, root)
+        calibration = None
+        if said.calibration is not None:
+            path = root / said.calibration
+            calibration = load_calibration(path, network.identity, said.temperature, said.offset)
         encoder = EncoderAnnotator(
-            load_encoder(params.encoder, self.workspace.root),
+            network,
             taxonomy,
-            family=params.encoder.family,
-            temperature=params.encoder.temperature,
-            offset=params.encoder.offset,
+            family=said.family,
+            temperature=said.temperature,
+            offset=said.offset,
             threshold=params.thresholds.image_safe,
             kept=self.features,
+            calibration=calibration,
         )
         return [
             encoder,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.annotators.heads import Floats
     from pipeline.encoders import FeatureStore
+    from pipeline.encoders.calibrate import Calibration
     from pipeline.workspace import Progress
     from schemas.taxonomy import Taxonomy
 
@@ -76,6 +77,7 @@ class EncoderAnnotator:
         offset: float = 0.0,
         threshold: float = 0.5,
         kept: FeatureStore | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Embed the sentences.
 
@@ -87,9 +89,12 @@ class EncoderAnnotator:
             offset: taken from the cosine of every unsafe sentence; calibrates the encoder.
             threshold: P(unsafe) from which its own value is `unsafe`.
             kept: where embeddings are kept; by default they are not.
+            calibration: thresholds by class; with them P(unsafe) is that of the likeliest class, .5 at its
+                threshold.
         """
         self.family = family
         self._kept = kept
+        self._calibration = calibration
         self._encoder = encoder
         self._temperature = temperature
         self._offset = offset
@@ -104,7 +109,7 @@ class EncoderAnnotator:
     def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
         """Two votes an item, on `image_safe` and on `image_class`."""
         votes: list[Vote] = []
-        for item, row in self._embedded(items):
+        for item, row in self.embedded(items):
             if isinstance(row, str):
                 votes.append(failed_vote(item.id, self, "error", row))
             else:
@@ -112,7 +117,21 @@ class EncoderAnnotator:
             progress.advance()
         return votes
 
-    def _embedded(self, items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Floats | str]]:
+    def shares(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the unsafe sentences of each of `unsafe_classes` have in the softmax, for one embedding."""
+        unsafe = self._nearest_unsafe(row)
+        safe = np.array([(vectors @ row).max() for vectors in self._safe])
+        return softmax(np.concatenate([unsafe, safe]).round(4) / self._temperature)[: len(unsafe)]
+
+    def _nearest_unsafe(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([(vectors @ row).max() - self._offset for _, vectors in self._unsafe])
+
+    @property
+    def unsafe_classes(self) -> list[str]:
+        """The classes that have unsafe sentences."""
+        return [name for name, _ in self._unsafe]
+
+    def embedded(self, items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Floats | str]]:
         """Each item with its embedding, kept or new, or with why its image did not load."""
         if self._kept is None:
             yield from zip(items, self._encoder.embed_each(item.load for item in items), strict=True)
@@ -135,14 +154,14 @@ class EncoderAnnotator:
             self._kept.put(who, new)
 
     def _votes(self, item_id: str, row: NDArray[np.float64]) -> list[Vote]:
-        unsafe = np.array([(vectors @ row).max() - self._offset for _, vectors in self._unsafe])
-        safe = np.array([(vectors @ row).max() for vectors in self._safe])
-        shares = softmax(np.concatenate([unsafe, safe]).round(4) / self._temperature)
-        score = float(shares[: len(unsafe)].sum())
-        best = int(unsafe.argmax())
+        shares = self.shares(row)
+        score = float(shares.sum())
+        best = int(self._nearest_unsafe(row).argmax())
         support = float(shares[best] / score) if score else 0.0
-        name = self._unsafe[best][0]
+        if self._calibration is not None:
+            score = self._calibration.score(self.unsafe_classes, shares)
         value = "unsafe" if round(score, 3) >= self._threshold else "safe"
+        name = self.unsafe_classes[best]
         return [
             vote(item_id, self, value, score),
             Vote(item_id, "image_class", self.name, self.family, "ok", name, round(support, 3)),

@@ -1,4 +1,4 @@
-"""Images that are near each other by their embeddings: the same scene again, which no hash of pixels finds."""
+"""Images that are near each other by their embeddings: the same scene again, which no hash finds."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class NearPair(NamedTuple):
 def near_pairs(ids: Sequence[str], vectors: Vectors, threshold: float) -> list[NearPair]:
     """The pairs of images whose cosine reaches the threshold, in the order of the rows.
 
-    Up to 10,000 rows all of them; beyond, those that an approximate index finds. Each pair that is returned was
-    compared exactly. The same rows give the same pairs. `vectors` may be mapped from a file: beside it, memory
-    holds the index, 2 bytes a number and some 300 a row.
+    Up to 10,000 rows all of them; beyond, those that an approximate index finds. Each pair that is returned
+    was compared exactly. The same rows give the same pairs. `vectors` may be mapped from a file: beside it,
+    memory holds the index, 2 bytes a number and some 300 a row.
 
     Args:
         ids: one for each row.
@@ -81,7 +81,8 @@ def _compared(vectors: Vectors, threshold: float) -> Iterator[Rows]:
     for a in range(0, len(vectors), BLOCK):
         left = np.asarray(vectors[a : a + BLOCK])
         for b in range(a, len(vectors), BLOCK):
-            near = np.argwhere(left @ np.asarray(vectors[b : b + BLOCK]).T >= threshold - 1e-5) + (a, b)
+            near = np.argwhere(left @ np.asarray(vectors[b : b + BLOCK]).T >= threshold - 1e-5)
+            near += np.array([a, b])
             yield near[near[:, 0] < near[:, 1]]
 
 

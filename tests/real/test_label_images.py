@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,27 @@ def test_images_are_labelled_by_the_checkpoint(labelled: Labelled, monkeypatch: 
     labelled.run(**SMALL, temperature=0.02, offset=0.0, batch=3, threads=3)
     labelled.run(**SMALL, **TOLD)
     assert labelled.votes() == first, "embedded anew, in other batches"
+
+
+def test_thresholds_by_class_are_applied(labelled: Labelled) -> None:
+    labelled.run(**SMALL, **TOLD)
+    first = labelled.votes()
+    weights = labelled.root / "weights"
+    encoder = OpenClipEncoder(weights / "vit.json", weights / "vit.pt")
+    told = {"encoder": encoder.identity, **TOLD, "pooled": 0.001, "classes": {}}
+    file = weights / "calibration.json"
+    file.write_text(json.dumps(told))
+    assert labelled.run(**SMALL, **TOLD, calibration="weights/calibration.json")
+    after = labelled.votes()
+    assert {v["value"] for v in after if v["question"] == "image_safe"} == {"unsafe"}
+    named = [[v for v in votes if v["question"] == "image_class"] for votes in (first, after)]
+    assert named[0] == named[1], "which class it is hangs on no threshold"
+    file.write_text(json.dumps(told | {"pooled": 0.999}))
+    assert labelled.run(**SMALL, **TOLD, calibration="weights/calibration.json"), "the file is in the key"
+    assert {v["value"] for v in labelled.votes() if v["question"] == "image_safe"} == {"safe"}
+    file.write_text(json.dumps(told | {"encoder": "another"}))
+    with pytest.raises(InputError, match="made for encoder another"):
+        labelled.run(**SMALL, **TOLD, calibration="weights/calibration.json")
 
 
 def test_another_encoder_is_another_label(labelled: Labelled) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings that are kept: the same numbers, only for the same bytes, through a kill, and gone when purged."""
+"""Embeddings that are kept: bit for bit, for the same bytes only, through a kill, and gone when purged."""
 
 from __future__ import annotations
 

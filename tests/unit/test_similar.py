@@ -20,7 +20,7 @@ def unit(rows: NDArray[np.float64]) -> Vectors:
 
 
 def planted(count: int, groups: int, dim: int = 64) -> Vectors:
-    """Rows that crowd in a cone and around topics, as embeddings do; in them groups of two to six near rows."""
+    """Rows that crowd in a cone and around topics, as embeddings do; among them groups of near rows."""
     rng = np.random.default_rng(0)
     topics = rng.normal(size=(count // 100, dim))
     rows = 1.5 * rng.normal(size=dim) + topics[rng.integers(len(topics), size=count)]

@@ -13,14 +13,14 @@ __all__ = ["NearPair", "near_pairs"]
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-EXACT_UP_TO = 10_000
-"""Rows up to which every pair is compared: some seconds. Beyond, time would grow with the square."""
+EXACT_UP_TO = 50_000
+"""Rows up to which every pair is compared: that takes seconds, and the index would be slower."""
 BLOCK = 2048
 NEIGHBOURS = 16
 """Asked of the index at first; as long as all that it names are near, twice as many."""
 MOST_NEIGHBOURS = 256
 """Of one row. Larger groups of near images stay linked through each other's nearest."""
-LINKS, EXPANSION = 32, 128
+LINKS, EXPANSION = 16, 64
 """How dense the index is and how far it looks, in adding as in asking (HNSW)."""
 
 
@@ -35,9 +35,9 @@ class NearPair(NamedTuple):
 def near_pairs(ids: Sequence[str], vectors: Vectors, threshold: float) -> list[NearPair]:
     """The pairs of images whose cosine reaches the threshold, in the order of the rows.
 
-    Up to 10,000 rows all of them; beyond, those that an approximate index finds. Each pair that is returned
+    Up to 50,000 rows all of them; beyond, those that an approximate index finds. Each pair that is returned
     was compared exactly. The same rows give the same pairs. `vectors` may be mapped from a file: beside it,
-    memory holds the index, 2 bytes a number and some 300 a row.
+    memory holds the index, 2 bytes a number and some 200 a row.
 
     Args:
         ids: one for each row.

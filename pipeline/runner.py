@@ -9,6 +9,7 @@ The decision hangs on the stage key alone: a fingerprint of what goes in. Left o
 | the call cache | it holds answers to requests, and the requests follow from the inputs |
 | the split ledger | it only grows, and keeps what is decided already |
 | unused params | a stage names what it uses |
+| the encoder's batch, threads and paths | its files' hashes are in the key; an image alone gives the same |
 | an endpoint's URL, key, limits and prices | the same model answers, wherever it is and whatever it costs |
 """
 
@@ -24,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.encoders import encoder_identity
 from pipeline.models import model_sha256
 from pipeline.stages import STAGES, Stage
 from pipeline.store import canonical_json, replace_directory, sha256_file, sha256_text, write_json
@@ -72,6 +74,8 @@ def stage_key(workspace: Workspace, stage: Stage) -> str | None:
             return None
         inputs[name] = {path: out["sha256"] for path, out in sorted(record["outs"].items())}
     params = workspace.params.model_dump(mode="json")
+    if "encoder" in stage.params:
+        params["encoder"] = encoder_identity(workspace.params.encoder, workspace.root)
     files = stage_files(workspace, stage)
     return sha256_text(
         canonical_json(

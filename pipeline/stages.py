@@ -15,6 +15,7 @@ from schemas.params import Params
 
 __all__ = ["STAGES", "Stage"]
 
+IMAGE_ENCODER = "efficientnet-lite2"
 RunStage = Callable[[Workspace, Path, Progress], None]
 
 
@@ -27,7 +28,7 @@ class Stage:
         inputs: stages whose tables it reads.
         params: the parts of params.yaml it uses.
         files: other files and folders it depends on; names in braces stand in params.
-        models: weights it uses, by their names in the models registry, beside those of embedded endpoints.
+        models: weights it always uses, by their names in the models registry.
         questions: what it asks the endpoints that params name under `annotators`.
         heads: trained heads that ship with the code, as files below `pipeline/`.
         version: raised when the code gives other results for the same inputs.
@@ -43,9 +44,11 @@ class Stage:
     version: int = 1
 
     def weights(self, params: Params) -> list[str]:
-        """The registered weights that it uses, with those of the embedded endpoints that it asks."""
+        """The registered weights that it uses, with those of the embedded encoder and endpoints it asks."""
         asked = [said for q in self.questions for said in params.voters(q).values()]
-        return sorted({*self.models, *(said.model for said in asked if said.kind == "embedded")})
+        embedded = "encoder" in self.params and params.encoder.kind == "embedded"
+        encoder = [IMAGE_ENCODER] if embedded else []
+        return sorted({*self.models, *encoder, *(said.model for said in asked if said.kind == "embedded")})
 
     def run(self, workspace: Workspace, out: Path, progress: Progress) -> None:
         """Do the stage's work, leaving its tables in the folder `out`."""
@@ -68,7 +71,7 @@ STAGES: dict[str, Stage] = {
             ("curate",),
             ("encoder", "thresholds.image_safe", "only_classes", "egress"),
             (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
-            (_TEXT, "efficientnet-lite2", "open-nsfw"),
+            (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),
             version=2,

@@ -87,6 +87,11 @@ class Workspace:
         """The images that calls name by hash."""
         return self.state / "blobs"
 
+    @property
+    def features(self) -> Path:
+        """The images' embeddings, by encoder."""
+        return self.state / "features" / "features.sqlite"
+
     def check(self) -> None:
         """Load every file that people write, so that a mistake shows before any work.
 
@@ -95,9 +100,11 @@ class Workspace:
         """
         # Imported here, since the stages import this module.
         from pipeline.collect.folder import read_metadata
+        from pipeline.encoders import check_encoder
         from schemas.responses import load_response_styles
 
         _ = self.params, self.taxonomy, self.scenes
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
+        check_encoder(self.params.encoder, self.root)
         for source in self.params.collect.sources:
             read_metadata(self.root / source.path / "metadata.jsonl", self.taxonomy)

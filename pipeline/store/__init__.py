@@ -2,9 +2,10 @@
 
 from pipeline.store.atomic import replace_directory, write_bytes, write_json, write_text
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
-from pipeline.store.tables import Failures, TableWriter, read_rows, write_rows
+from pipeline.store.tables import Cells, Failures, TableWriter, read_rows, write_rows
 
 __all__ = [
+    "Cells",
     "Failures",
     "TableWriter",
     "canonical_json",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 
 from schemas.rows import FAILURES
 
-__all__ = ["Failures", "TableWriter", "read_rows", "write_rows"]
+__all__ = ["Cells", "Failures", "TableWriter", "read_rows", "write_rows"]
 
 ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
 
@@ -104,6 +107,37 @@ def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
 
     for field in schema:
         yield from leaves(field.name, field.type)
+
+
+class Cells:
+    """The values of one column, each read when it is asked for; a few row groups stay in memory."""
+
+    _GROUPS = 4
+
+    def __init__(self, path: Path, column: str) -> None:
+        """Open the file."""
+        self._file = pq.ParquetFile(path)
+        self._column = column
+        sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+        self._groups: dict[int, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, row: int) -> Any:
+        """The value in the row; several threads may ask.
+
+        Raises:
+            IndexError: when there is no such row.
+        """
+        number = bisect_right(self._ends, row)
+        if row < 0 or number == len(self._ends):
+            raise IndexError(row)
+        with self._lock:
+            if number not in self._groups:
+                while len(self._groups) >= self._GROUPS:
+                    del self._groups[next(iter(self._groups))]
+                self._groups[number] = self._file.read_row_group(number, [self._column])[0].to_pylist()
+            return self._groups[number][row - (self._ends[number - 1] if number else 0)]
 
 
 class Failures:

@@ -74,8 +74,8 @@ def stage_key(workspace: Workspace, stage: Stage) -> str | None:
             return None
         inputs[name] = {path: out["sha256"] for path, out in sorted(record["outs"].items())}
     params = workspace.params.model_dump(mode="json")
-    if "encoder" in stage.params:
-        params["encoder"] = encoder_identity(workspace.params.encoder, workspace.root)
+    asked = stage.encodes(workspace.params)
+    params["encoder"] = encoder_identity(workspace.params.encoder, workspace.root) if asked else None
     files = stage_files(workspace, stage)
     return sha256_text(
         canonical_json(

@@ -46,9 +46,13 @@ class Stage:
     def weights(self, params: Params) -> list[str]:
         """The registered weights that it uses, with those of the embedded encoder and endpoints it asks."""
         asked = [said for q in self.questions for said in params.voters(q).values()]
-        embedded = "encoder" in self.params and params.encoder.kind == "embedded"
-        encoder = [IMAGE_ENCODER] if embedded else []
+        embedded = self.encodes(params) and params.encoder.kind == "embedded"
+        encoder = [IMAGE_ENCODER, _TEXT] if embedded else []
         return sorted({*self.models, *encoder, *(said.model for said in asked if said.kind == "embedded")})
+
+    def encodes(self, params: Params) -> bool:
+        """Whether it looks at images with the encoder that params name."""
+        return "encoder" in self.params and (self.name != "curate" or params.curate.leak_cosine is not None)
 
     def run(self, workspace: Workspace, out: Path, progress: Progress) -> None:
         """Do the stage's work, leaving its tables in the folder `out`."""
@@ -65,7 +69,14 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
         Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
-        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=4),
+        Stage(
+            "curate",
+            ("collect", "generate"),
+            ("curate", "split", "seed", "encoder"),
+            (),
+            ("open-nsfw",),
+            version=4,
+        ),
         Stage(
             "label_images",
             ("curate",),

@@ -73,6 +73,11 @@ class Curate(_Strict):
     near_duplicate_bits_fine: int = Field(ge=0, le=100, description="of a 256-bit one; both must hold")
     leak_bits: int = Field(ge=0, le=16, description="this near, images stay on one side of the split")
     leak_bits_fine: int = Field(ge=0, le=100, description="of the 256-bit one; both must hold")
+    leak_cosine: float | None = Field(
+        gt=0,
+        le=1,
+        description="as near by the encoder's embeddings, images stay on one side too; null: not asked",
+    )
     nudity_reject: Share
     signals: list[Literal["nudity", "text"]] = Field(
         description="what is looked for in every image; without `nudity` none is rejected for it"

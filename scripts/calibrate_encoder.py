@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.annotators import EncoderAnnotator, Vote, aggregate, image_item
+from pipeline.annotators import EncoderAnnotator, Vote, aggregate, embedded, image_item
 from pipeline.curate.normalise import normalise
 from pipeline.encoders import load_encoder
 from pipeline.encoders.calibrate import (
@@ -59,7 +59,7 @@ def look(annotator: EncoderAnnotator, folder: Path, workspace: Workspace) -> tup
         ids.append(sha256_bytes(data))
         items.append(image_item(ids[-1], None, None, normalise(data, workspace.params.curate).data))
     shares = []
-    for item, vector in annotator.embedded(items):
+    for item, vector in embedded(annotator.encoder, items, None):
         if isinstance(vector, str):
             raise SystemExit(f"{item.id}: {vector}")
         shares.append(annotator.shares(vector.astype(np.float64)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.workspace import Progress
     from schemas.taxonomy import Taxonomy
 
-__all__ = ["Compares", "EncoderAnnotator", "NudityAnnotator", "ScoresNudity"]
+__all__ = ["Compares", "EncoderAnnotator", "NudityAnnotator", "ScoresNudity", "embedded"]
 
 BATCH = 16
 LOOKED_UP = 1024
@@ -55,6 +55,37 @@ class ScoresNudity(Protocol):
     def score(self, images: Sequence[Image]) -> list[float]:
         """P(pornographic) of each image."""
         ...
+
+
+def embedded(
+    encoder: Compares, items: Sequence[ImageItem], kept: FeatureStore | None
+) -> Iterator[tuple[ImageItem, Floats | str]]:
+    """Each item with its embedding, or with why its image did not load.
+
+    Args:
+        encoder: an image-text encoder.
+        items: their images are loaded as they are needed.
+        kept: where embeddings are kept and looked up; None for nowhere.
+    """
+    if kept is None:
+        yield from zip(items, encoder.embed_each(item.load for item in items), strict=True)
+        return
+    who = encoder.identity
+    for start in range(0, len(items), LOOKED_UP):
+        some = items[start : start + LOOKED_UP]
+        contents = {item.id: hashlib.sha256(item.jpeg()).hexdigest() for item in some if item.jpeg}
+        known = kept.get(who, contents)
+        seen = iter(encoder.embed_each(item.load for item in some if item.id not in known))
+        new: list[tuple[str, str, Floats]] = []
+        for item in some:
+            row = known[item.id] if item.id in known else next(seen)
+            if item.id in contents and item.id not in known and not isinstance(row, str):
+                new.append((item.id, contents[item.id], row))
+            if len(new) == COMMITTED:
+                kept.put(who, new)
+                new = []
+            yield item, row
+        kept.put(who, new)
 
 
 class EncoderAnnotator:
@@ -95,7 +126,7 @@ class EncoderAnnotator:
         self.family = family
         self._kept = kept
         self._calibration = calibration
-        self._encoder = encoder
+        self.encoder = encoder
         self._temperature = temperature
         self._offset = offset
         self._threshold = threshold
@@ -109,7 +140,7 @@ class EncoderAnnotator:
     def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
         """Two votes an item, on `image_safe` and on `image_class`."""
         votes: list[Vote] = []
-        for item, row in self.embedded(items):
+        for item, row in embedded(self.encoder, items, self._kept):
             if isinstance(row, str):
                 votes.append(failed_vote(item.id, self, "error", row))
             else:
@@ -130,28 +161,6 @@ class EncoderAnnotator:
     def unsafe_classes(self) -> list[str]:
         """The classes that have unsafe sentences."""
         return [name for name, _ in self._unsafe]
-
-    def embedded(self, items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, Floats | str]]:
-        """Each item with its embedding, kept or new, or with why its image did not load."""
-        if self._kept is None:
-            yield from zip(items, self._encoder.embed_each(item.load for item in items), strict=True)
-            return
-        who = self._encoder.identity
-        for start in range(0, len(items), LOOKED_UP):
-            some = items[start : start + LOOKED_UP]
-            contents = {item.id: hashlib.sha256(item.jpeg()).hexdigest() for item in some if item.jpeg}
-            known = self._kept.get(who, contents)
-            seen = iter(self._encoder.embed_each(item.load for item in some if item.id not in known))
-            new: list[tuple[str, str, Floats]] = []
-            for item in some:
-                row = known[item.id] if item.id in known else next(seen)
-                if item.id in contents and item.id not in known and not isinstance(row, str):
-                    new.append((item.id, contents[item.id], row))
-                if len(new) == COMMITTED:
-                    self._kept.put(who, new)
-                    new = []
-                yield item, row
-            self._kept.put(who, new)
 
     def _votes(self, item_id: str, row: NDArray[np.float64]) -> list[Vote]:
         shares = self.shares(row)

@@ -8,20 +8,25 @@ all have been seen, and the rows that stay are then copied.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from pipeline.annotators import embedded, image_item
+from pipeline.curate import similar
 from pipeline.curate.clusters import heads, near_pairs
 from pipeline.curate.hashing import packed
 from pipeline.curate.ingest import Ingested, Job, ingest
 from pipeline.curate.split import Group, SplitLedger, assign_sides
 from pipeline.curate.text import same_text
+from pipeline.encoders import FeatureStore, load_encoder
 from pipeline.parallel import WorkerDied, in_processes
-from pipeline.store import Failures, TableWriter, read_rows
+from pipeline.store import Cells, Failures, TableWriter, read_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import IMAGES
 
@@ -59,7 +64,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     everything = out / "everything.parquet"
     known = list(_ingested(workspace, everything, failures, progress))
     keepers = _without_duplicates(known, failures, workspace)
-    places = _places(keepers, failures, workspace)
+    scenes = _same_scenes(workspace, everything, keepers, progress)
+    places = _places(keepers, scenes, failures, workspace)
     progress.start("write", len(places))
     with TableWriter(out / "images.parquet", IMAGES) as images:
         for row in read_rows(everything):
@@ -108,10 +114,17 @@ def _raw(workspace: Workspace, columns: Sequence[str] | None = None) -> Iterator
         yield from read_rows(workspace.stage_dir(stage) / "images.parquet", columns)
 
 
-def _groups(images: Sequence[_Known], bits: int, bits_fine: int) -> list[list[_Known]]:
-    """Images that are near and show the same text, joined; in the order of their first members."""
+def _groups(
+    images: Sequence[_Known], bits: int, bits_fine: int, more: Iterable[tuple[str, str]] = ()
+) -> list[list[_Known]]:
+    """Images that are near and show the same text, joined; in the order of their first members.
+
+    `more` names pairs by image id that are to be joined as well.
+    """
     pairs = near_pairs(packed([image.hash for image in images]), bits, bits_fine)
-    same = ((i, j) for i, j in pairs.tolist() if same_text(images[i].text, images[j].text))
+    same = [(i, j) for i, j in pairs.tolist() if same_text(images[i].text, images[j].text)]
+    position = {image.image_id: i for i, image in enumerate(images)}
+    same += [(position[one], position[other]) for one, other in more]
     members: dict[int, list[_Known]] = defaultdict(list)
     for image, head in zip(images, heads(len(images), same), strict=True):
         members[head].append(image)
@@ -130,12 +143,40 @@ def _without_duplicates(known: Sequence[_Known], failures: Failures, workspace: 
     return keepers
 
 
-def _places(images: Sequence[_Known], failures: Failures, workspace: Workspace) -> dict[str, _Place]:
+def _same_scenes(
+    workspace: Workspace, table: Path, images: Sequence[_Known], progress: Progress
+) -> list[tuple[str, str]]:
+    """Pairs of images, by id, whose embeddings are as near as params say; none where params do not ask."""
+    least = workspace.params.curate.leak_cosine
+    if least is None or not images:
+        return []
+    wanted = {image.image_id for image in images}
+    files = Cells(table, "bytes")
+    items = [
+        image_item(row["image_id"], None, None, partial(files.__getitem__, position))
+        for position, row in enumerate(read_rows(table, ["image_id"]))
+        if row["image_id"] in wanted
+    ]
+    progress.start("embed", len(items))
+    encoder = load_encoder(workspace.params.encoder, workspace.root)
+    ids, rows = [], []
+    with FeatureStore(workspace.features) as kept:
+        for item, row in embedded(encoder, items, kept):
+            progress.advance()
+            if not isinstance(row, str):  # else it does not load, which label_images tells
+                ids.append(item.id)
+                rows.append(row)
+    return [(pair.first, pair.second) for pair in similar.near_pairs(ids, np.stack(rows), least)]
+
+
+def _places(
+    images: Sequence[_Known], scenes: Iterable[tuple[str, str]], failures: Failures, workspace: Workspace
+) -> dict[str, _Place]:
     """The leak group and the side of each image, but for those that would join both sides."""
     params = workspace.params
     # A group is named after its smallest id, whatever the order in which images came.
     ordered = sorted(images, key=lambda k: k.image_id)
-    found = _groups(ordered, params.curate.leak_bits, params.curate.leak_bits_fine)
+    found = _groups(ordered, params.curate.leak_bits, params.curate.leak_bits_fine, scenes)
     groups = [Group(tuple(k.image_id for k in group), group[0].stratum) for group in found]
     ledger = SplitLedger(workspace.state / "splits.jsonl")
     sides, aside = assign_sides(groups, ledger, params.split.test_share, params.seed)

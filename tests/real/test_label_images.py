@@ -15,6 +15,7 @@ from pipeline.encoders import OpenClipEncoder
 from pipeline.models import ModelMissingError
 from pipeline.runner import run_stage, stage_key
 from pipeline.stages import STAGES
+from pipeline.store import read_rows
 from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from tests.clips import SIGLIP, SIGLIP_PREPARED, VIT, save_clip, save_tokenizer
@@ -163,3 +164,24 @@ def test_a_wrong_checkpoint_is_told_before_any_work(labelled: Labelled) -> None:
         labelled.run(**SMALL | {"checkpoint": "weights/gone.pt"}, **TOLD)
     with pytest.raises(InputError, match=r"encoder\.checkpoint: there is no weights/gone\.pt"):
         Workspace(labelled.root).check()
+
+
+def test_the_same_scene_by_its_embedding_stays_on_one_side(labelled: Labelled) -> None:
+    def groups() -> set[str]:
+        table = labelled.root / "data" / "curate" / "images.parquet"
+        return {row["leak_group"] for row in read_rows(table, ["leak_group"])}
+
+    curate = yaml.safe_load((labelled.root / "params.yaml").read_text())["curate"]
+    labelled.change(encoder={**SMALL, **TOLD})
+    run_stage(Workspace(labelled.root), "curate", Silent())
+    apart = groups()
+    assert len(apart) > 1
+    # The small encoder has random weights: to it all pictures are much alike.
+    labelled.change(curate=curate | {"leak_cosine": 0.05})
+    (labelled.root / ".holisafe" / "splits.jsonl").unlink()
+    assert run_stage(Workspace(labelled.root), "curate", Silent())
+    assert len(groups()) < len(apart)
+    labelled.change(curate=curate)
+    (labelled.root / ".holisafe" / "splits.jsonl").unlink()
+    assert run_stage(Workspace(labelled.root), "curate", Silent())
+    assert groups() == apart

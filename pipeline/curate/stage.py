@@ -41,16 +41,18 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     for row in raw:
         progress.advance()
         if row["image_id"] in kept:
-            failures.add(row["image_id"], row["source"], "exact duplicate", kept[row["image_id"]]["source"])
+            failures.add(
+                row["image_id"], row["source_uri"], "exact duplicate", kept[row["image_id"]]["source_uri"]
+            )
             continue
         try:
             done = normalise(row.pop("bytes"), params)
         except RejectedImageError as rejected:
-            failures.add(row["image_id"], row["source"], rejected.reason, str(rejected))
+            failures.add(row["image_id"], row["source_uri"], rejected.reason, str(rejected))
             continue
         score = round(float(nudity.score([done.image])[0]), 3)
         if score >= params.nudity_reject:
-            failures.add(row["image_id"], row["source"], "nudity", f"score {score}, not stored")
+            failures.add(row["image_id"], row["source_uri"], "nudity", f"score {score}, not stored")
             continue
         text = reader.read(done.image).text
         seen = fingerprint(done.image, text)
@@ -101,9 +103,9 @@ def _drop_duplicates(
         for other in others:
             failures.add(
                 other.image_id,
-                kept[other.image_id]["source"],
+                kept[other.image_id]["source_uri"],
                 "near-duplicate",
-                kept[keeper.image_id]["source"],
+                kept[keeper.image_id]["source_uri"],
             )
     return keepers
 
@@ -123,7 +125,7 @@ def _place(
     ledger.save()
     for group, reason in aside:
         for image_id in group.image_ids:
-            failures.add(image_id, kept[image_id]["source"], "would leak across the split", reason)
+            failures.add(image_id, kept[image_id]["source_uri"], "would leak across the split", reason)
     for group in leak_groups:
         for image_id in group.image_ids:
             if image_id in sides:

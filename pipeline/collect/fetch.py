@@ -168,13 +168,14 @@ class Fetcher:
         problems: dict[str, Problem] = {}
 
         async def one(text: str) -> None:
-            if any(p.reason == BLOCKED for p in problems.values()):
-                problems[text] = Problem("source stopped", "another image of it is on a block list")
-                return
             try:
                 await self._fetch_one(text)
             except _RefusedError as error:
                 problems[text] = error.problem
+                if error.problem.reason == BLOCKED:
+                    for other in tasks.values():
+                        if other is not asyncio.current_task():
+                            other.cancel()
 
         # Whoever is stored already costs no task.
         missing = []
@@ -182,12 +183,15 @@ class Fetcher:
             known = self._store.get(text)
             if known is None or self._store.data(known) is None:
                 missing.append(text)
+        tasks: dict[str, asyncio.Task[None]] = {}
         try:
             async with asyncio.TaskGroup() as group:
                 for text in missing:
-                    group.create_task(one(text))
+                    tasks[text] = group.create_task(one(text))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None  # a full disk, for instance: one of them says it
+        stopped = Problem("source stopped", "another image of it is on a block list")
+        problems |= {text: stopped for text, task in tasks.items() if task.cancelled()}
         return problems
 
     async def _fetch_one(self, text: str) -> None:
@@ -258,7 +262,7 @@ class Fetcher:
     def _check(self, url: URL) -> None:
         from pipeline.collect.address import is_public, literal
 
-        if url.scheme not in {"http", "https"} or not url.host:
+        if url.scheme not in {"http", "https"} or not url.host or not url.host.isprintable() or " " in url.host:
             raise _RefusedError("not a URL", f"{str(url)[:200]!r}: only http and https are fetched")
         if url.user or url.password:
             raise _RefusedError("not a URL", "it holds a user or password")

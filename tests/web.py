@@ -77,7 +77,9 @@ class Site:
             return web.Response(body=b"\x89PNG\r\n\x1a\n" + bytes(3_000_000), content_type="image/png")
         if kind == "noai":
             return web.Response(
-                body=image(1), headers={"X-Robots-Tag": f"otherbot: nofollow, {rest}"}, content_type="image/png"
+                body=image(1),
+                headers={"X-Robots-Tag": f"otherbot: nofollow, {rest}"},
+                content_type="image/png",
             )
         if kind == "busy" and self.asked[request.host.split(":")[0] + path] < 3:
             return web.Response(status=503)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -65,6 +65,9 @@ class _Answer:
     headers: Mapping[str, str]
     tags: Sequence[str]
     body: bytes
+
+
+_Keep = Callable[[_Answer], Awaitable[None]]
 
 
 @dataclass
@@ -195,7 +198,13 @@ class Fetcher:
         return problems
 
     async def _fetch_one(self, text: str) -> None:
-        answer = await self._get(_parsed(text), robots=False)
+        async def keep(answer: _Answer) -> None:
+            await asyncio.to_thread(self._keep, text, answer)
+
+        await self._get(_parsed(text), keep)
+
+    def _keep(self, text: str, answer: _Answer) -> None:
+        """Store what a URL gave, if it may be stored."""
         for tag in answer.tags:
             # Whichever crawler a tag is addressed to: who does not want that one does not want us.
             for part in tag.split(","):
@@ -204,9 +213,6 @@ class Fetcher:
         kind = answer.headers.get("Content-Type", "")
         if not _looks_like_an_image(answer.body):
             raise _RefusedError("not an image", f"{kind[:100]} that begins with {answer.body[:12]!r}")
-        await asyncio.to_thread(self._keep, text, answer, kind)
-
-    def _keep(self, text: str, answer: _Answer, kind: str) -> None:
         if reason := self._refuse(answer.body):
             raise _RefusedError(BLOCKED, f"{sha256_bytes(answer.body)} {reason}")
         self._store.put(text, answer.body, str(answer.url), answer.status, kind[:200])
@@ -225,13 +231,18 @@ class Fetcher:
             headers={"User-Agent": self._params.user_agent, "Accept-Encoding": "identity", "Accept": "*/*"},
         )
 
-    async def _get(self, url: URL, *, robots: bool) -> _Answer:
-        """The final answer, redirects followed, with retries."""
+    async def _get(self, url: URL, keep: _Keep | None) -> _Answer:
+        """The final answer, redirects followed, with retries.
+
+        Args:
+            url: what to get.
+            keep: stores the answer; where None, it is a robots.txt that is asked for.
+        """
         params = self._params
         clock = _Clock(params.total_s)
         for attempt in range(params.retries + 1):
             try:
-                return await self._follow(url, clock, robots)
+                return await self._follow(url, clock, keep)
             except _PassingError as error:
                 if attempt == params.retries:
                     raise
@@ -243,13 +254,14 @@ class Fetcher:
                 await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
-    async def _follow(self, url: URL, clock: _Clock, robots: bool) -> _Answer:
+    async def _follow(self, url: URL, clock: _Clock, keep: _Keep | None) -> _Answer:
+        robots = keep is None
         hops = max(self._params.redirects, ROBOTS_REDIRECTS) if robots else self._params.redirects
         for _ in range(hops + 1):
             self._check(url)
             if not robots:
                 await self._ask_robots(url)
-            answer = await self._request(url, clock, ROBOTS_BYTES if robots else self._max_bytes, robots)
+            answer = await self._request(url, clock, keep)
             if answer.status not in _REDIRECTS:
                 return answer
             target = answer.headers.get("Location", "")
@@ -262,7 +274,12 @@ class Fetcher:
     def _check(self, url: URL) -> None:
         from pipeline.collect.address import is_public, literal
 
-        if url.scheme not in {"http", "https"} or not url.host or not url.host.isprintable() or " " in url.host:
+        if (
+            url.scheme not in {"http", "https"}
+            or not url.host
+            or not url.host.isprintable()
+            or " " in url.host
+        ):
             raise _RefusedError("not a URL", f"{str(url)[:200]!r}: only http and https are fetched")
         if url.user or url.password:
             raise _RefusedError("not a URL", "it holds a user or password")
@@ -301,7 +318,7 @@ class Fetcher:
         from protego import Protego
 
         try:
-            answer = await self._get(url, robots=True)
+            answer = await self._get(url, None)
         except _RefusedError as error:
             reason, detail = error.problem.reason, error.problem.detail
             if reason == "too many redirects" or reason.startswith("HTTP 4"):
@@ -310,46 +327,56 @@ class Fetcher:
             raise _RefusedError(said, f"robots.txt: {reason}: {detail}") from None
         return Protego.parse(answer.body.decode("utf-8", "replace"))
 
-    async def _request(self, url: URL, clock: _Clock, max_bytes: int, robots: bool) -> _Answer:
-        """One request and its answer, without following redirects."""
+    async def _request(self, url: URL, clock: _Clock, keep: _Keep | None) -> _Answer:
+        """One request and its answer, without following redirects.
+
+        The turn lasts until the answer is stored, so that no more answers wait for the disk than may be under
+        way.
+        """
+        async with self._turn(url):
+            answer = await self._ask(url, clock, robots=keep is None)
+            if keep is not None and answer.status == 200:
+                await keep(answer)
+            return answer
+
+    async def _ask(self, url: URL, clock: _Clock, *, robots: bool) -> _Answer:
         from aiohttp import ClientConnectionError, ClientError, ClientPayloadError, InvalidURL
 
         from pipeline.collect.address import AddressRefusedError
 
         assert self._session is not None  # noqa: S101 - opened by `_fetch_some`
         origin = self._origin(url)
-        async with self._turn(url):
-            if origin.given_up:
-                raise _RefusedError("host given up", origin.given_up)
-            answered = False
-            try:
-                async with clock.running(), self._session.get(url, allow_redirects=False) as response:
-                    answered = True
-                    origin.failures = 0
-                    body = b""
-                    if response.status == 200:
-                        body = await _body(response, max_bytes, cut=robots)
-                    elif response.status not in _REDIRECTS:
-                        raise _bad_status(response)
-                    tags = response.headers.getall("X-Robots-Tag", [])
-                    return _Answer(url, response.status, response.headers, tags, body)
-            except AddressRefusedError as error:
-                raise _RefusedError("address refused", str(error)) from None
-            except TimeoutError:
-                if not answered:
-                    self._count_failure(origin, "no answer in time")
-                raise _RefusedError("timed out", f"after {self._params.total_s} s") from None
-            except ClientPayloadError as error:
-                raise _PassingError("incomplete body", str(error)) from None
-            except InvalidURL as error:
-                raise _RefusedError("not a URL", str(error)) from None
-            except (ClientConnectionError, OSError) as error:
-                detail = f"{type(error).__name__}: {error}"
-                if not answered:
-                    self._count_failure(origin, detail)
-                raise _PassingError("cannot connect", detail) from None
-            except (ClientError, ValueError) as error:
-                raise _RefusedError("bad answer", f"{type(error).__name__}: {error}"[:300]) from None
+        if origin.given_up:
+            raise _RefusedError("host given up", origin.given_up)
+        answered = False
+        try:
+            async with clock.running(), self._session.get(url, allow_redirects=False) as response:
+                answered = True
+                origin.failures = 0
+                body = b""
+                if response.status == 200:
+                    body = await _body(response, ROBOTS_BYTES if robots else self._max_bytes, cut=robots)
+                elif response.status not in _REDIRECTS:
+                    raise _bad_status(response)
+                tags = response.headers.getall("X-Robots-Tag", [])
+                return _Answer(url, response.status, response.headers, tags, body)
+        except AddressRefusedError as error:
+            raise _RefusedError("address refused", str(error)) from None
+        except TimeoutError:
+            if not answered:
+                self._count_failure(origin, "no answer in time")
+            raise _RefusedError("timed out", f"after {self._params.total_s} s") from None
+        except ClientPayloadError as error:
+            raise _PassingError("incomplete body", str(error)) from None
+        except InvalidURL as error:
+            raise _RefusedError("not a URL", str(error)) from None
+        except (ClientConnectionError, OSError) as error:
+            detail = f"{type(error).__name__}: {error}"
+            if not answered:
+                self._count_failure(origin, detail)
+            raise _PassingError("cannot connect", detail) from None
+        except (ClientError, ValueError) as error:
+            raise _RefusedError("bad answer", f"{type(error).__name__}: {error}"[:300]) from None
 
     def _count_failure(self, origin: _Origin, detail: str) -> None:
         origin.failures += 1

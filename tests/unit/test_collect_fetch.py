@@ -1,4 +1,4 @@
-"""Fetching beside a real server with faults: nothing private, nothing endless, nothing twice, nobody annoyed."""
+"""Fetching beside a real server with faults: nothing private, nothing endless, nothing twice."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pipeline.collect.fetched import FetchedStore
 from pipeline.collect.sources import Problem, Received
 from schemas.params import Fetch, load_params
 from tests.conftest import REPOSITORY
-from tests.web import Site, image, site
+from tests.web import image, site
 
-HOSTS = {name: "127.0.0.1" for name in ("site.test", "other.test", "slow.test")}
+HOSTS = dict.fromkeys(("site.test", "other.test", "slow.test"), "127.0.0.1")
 MAX_BYTES = 1_000_000
 
 
@@ -113,7 +113,16 @@ def test_every_fault_has_its_reason(tmp_path: Path, path: str, reason: str) -> N
 
 @pytest.mark.parametrize(
     "url",
-    ["", "x", "ftp://a.example/x.png", "http://", "http://[::1", "http://a.example:99999/", "\0", "http://ex ample/"],
+    [
+        "",
+        "x",
+        "ftp://a.example/x.png",
+        "http://",
+        "http://[::1",
+        "http://a.example:99999/",
+        "\0",
+        "http://ex ample/",
+    ],
 )
 def test_what_is_no_url_is_told(tmp_path: Path, url: str) -> None:
     with fetcher(tmp_path) as opened:
@@ -133,7 +142,10 @@ def test_a_private_address_is_fetched_from_where_params_allow_it(tmp_path: Path)
     ("robots", "expected"),
     [
         ("User-agent: *\nDisallow: /private/", ["ok", "refused by robots.txt"]),
-        ("User-agent: holisafe-pipeline\nDisallow: /\n\nUser-agent: *\nAllow: /", ["refused by robots.txt"] * 2),
+        (
+            "User-agent: holisafe-pipeline\nDisallow: /\n\nUser-agent: *\nAllow: /",
+            ["refused by robots.txt"] * 2,
+        ),
         ("User-agent: *\nCrawl-delay: 86400", ["crawl-delay too long"] * 2),
         (403, ["ok", "ok"]),
         (500, ["robots.txt unreachable"] * 2),
@@ -224,8 +236,8 @@ def test_wrapped_addresses_are_judged_as_what_they_wrap(address: Any) -> None:
     "address",
     [
         "10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",  # noqa: S104
-        "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1",
-        "2002:7f00:1::", "::ffff:10.0.0.1",
+        "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
+        "2001:db8::1", "2002:7f00:1::", "::ffff:10.0.0.1",
     ],
 )  # fmt: skip
 def test_what_is_not_public(address: str) -> None:

@@ -136,7 +136,10 @@ class WebDatasetSource(_Mapped):
     """Tar files whose members `key.jpg`, `key.json` and `key.txt` belong together."""
 
     kind: Literal["webdataset"]
-    path: str = Field(min_length=1, description="a glob below the workspace, such as data/shards/*.tar")
+    path: str = Field(
+        pattern=r"^[^/]",
+        description="a glob below the workspace, such as data/shards/*.tar; no absolute path",
+    )
 
 
 class Img2DatasetSource(_Mapped):

@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.conftest import holisafe, make_workspace
+from tests.conftest import REPOSITORY, holisafe, make_workspace
 from tests.images import BAD, ODD
 
 pytestmark = pytest.mark.build
@@ -28,7 +29,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_workspace(
         tmp_path_factory.mktemp("build"),
         CLASSES,
-        collect={
+        collect=yaml.safe_load((REPOSITORY / "params.yaml").read_text())["collect"]
+        | {
             "sources": [{"kind": "folder", "path": "data/seed"}],
             "per_class": {"safe": 100, "unsafe": 5},
         },

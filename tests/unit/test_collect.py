@@ -214,6 +214,7 @@ def test_broken_csv_rows(tmp_path: Path) -> None:
         ("u.csv", b"url\n", {"kind": "urls", "path": "u.csv", "columns": {"class": "c"}}, "no column 'c'"),
         ("f/x", b"", {"kind": "urls", "path": "u.csv"}, "is no file"),
         ("f/x", b"", {"kind": "webdataset", "path": "f/*.tar"}, "fits no file"),
+        ("f/x", b"", {"kind": "webdataset", "path": "/f/*.tar"}, "match pattern"),
         ("f/x", b"", {"kind": "img2dataset", "path": "f"}, "no tar files"),
         ("f/x", b"", {"kind": "hub", "dataset": "a/b"}, "revision"),
         ("f/x", b"", {"kind": "hub", "path": "f", "intended": {"class": "nope", "safe": True}}, "'nope'"),

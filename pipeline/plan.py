@@ -115,7 +115,7 @@ def _estimate(workspace: Workspace, stage: Stage) -> int:
     """The most items of a stage whose inputs are not made."""
     params, classes = workspace.params, workspace.classes()
     if stage.name == "label_images":
-        sides = (params.collect.per_class, params.generate.drawings)
+        sides = [*[params.collect.per_class] * len(params.collect.sources), params.generate.drawings]
         return len(classes) * sum(side.safe + side.unsafe for side in sides)
     squares = sum(max(info.spec.quotas.values()) for info in classes) * params.quota_scale
     return round(squares * params.synthesize.surplus * PAIRS)

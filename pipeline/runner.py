@@ -31,6 +31,7 @@ from pipeline.stages import STAGES, Stage
 from pipeline.store import canonical_json, replace_directory, sha256_file, sha256_text, write_json
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
+from schemas.params import source_paths
 
 __all__ = ["WorkspaceBusyError", "is_fresh", "locked", "run_stage", "stage_files", "stage_key"]
 
@@ -99,7 +100,8 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
     params = workspace.params
     names = {
         "{taxonomy}": [params.taxonomy],
-        "{sources}": [source.path for source in params.collect.sources],
+        "{sources}": [p for source in params.collect.sources for p in source_paths(workspace.root, source)],
+        "{block_lists}": [listed.path for listed in params.collect.block_lists],
     }
     found: dict[str, Path] = {}
     for entry in stage.files:

@@ -67,8 +67,20 @@ _TEXT = "all-minilm-l6-v2"
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
-        Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
+        Stage(
+            "collect",
+            (),
+            ("collect", "seed", "only_classes"),
+            (_TAXONOMY, "{sources}", "{block_lists}"),
+            version=2,
+        ),
+        Stage(
+            "generate",
+            (),
+            ("generate", "collect.block_lists", "seed", "only_classes"),
+            (_TAXONOMY, "{block_lists}"),
+            version=2,
+        ),
         Stage(
             "curate",
             ("collect", "generate"),

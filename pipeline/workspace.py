@@ -92,6 +92,11 @@ class Workspace:
         """The images' embeddings, by encoder."""
         return self.state / "features" / "features.sqlite"
 
+    @property
+    def fetched(self) -> Path:
+        """What URLs gave: bytes by hash, and the ledger."""
+        return self.state / "fetched"
+
     def check(self) -> None:
         """Load every file that people write, so that a mistake shows before any work.
 
@@ -99,12 +104,11 @@ class Workspace:
             InputError: the first problem found.
         """
         # Imported here, since the stages import this module.
-        from pipeline.collect.folder import read_metadata
+        from pipeline.collect.stage import check as check_collect
         from pipeline.encoders import check_encoder
         from schemas.responses import load_response_styles
 
         _ = self.params, self.taxonomy, self.scenes
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
         check_encoder(self.params.encoder, self.root)
-        for source in self.params.collect.sources:
-            read_metadata(self.root / source.path / "metadata.jsonl", self.taxonomy)
+        check_collect(self)

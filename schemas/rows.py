@@ -37,13 +37,14 @@ FAILURES = pa.schema(
 
 _ORIGIN = [
     ("image_id", pa.string()),  # sha256 of the bytes received
-    ("source", pa.string()),  # file or drawing it came from
-    ("source_kind", pa.string()),  # folder, drawing
-    ("source_url", pa.string()),
+    ("source_uri", pa.string()),  # file, member of an archive, URL or drawing it came from
+    ("source_kind", pa.string()),  # a kind of collect.sources, or drawing
+    ("page_url", pa.string()),  # where its licence can be read
     ("source_package", pa.string()),
     ("author", pa.string()),
     ("licence", pa.string()),  # SPDX
     ("redistributable", pa.string()),  # yes, no, unknown
+    ("retrieved_at", pa.string()),  # ISO date and time; empty where nobody knows
     ("generator", pa.string()),
     ("recipe", pa.string()),  # JSON
     ("caption", pa.string()),
@@ -181,12 +182,13 @@ DATASET = pa.schema(
         ("caption", pa.string()),
         ("image_id", pa.string()),
         ("query_id", pa.string()),
-        ("source", pa.string()),
-        ("source_url", pa.string()),
+        ("source_uri", pa.string()),
+        ("page_url", pa.string()),
         ("source_package", pa.string()),
         ("author", pa.string()),
         ("licence", pa.string()),
         ("redistributable", pa.string()),
+        ("retrieved_at", pa.string()),
         ("generator", pa.string()),
         ("query_writer", pa.string()),
         ("response_writer", pa.string()),

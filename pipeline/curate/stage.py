@@ -84,7 +84,7 @@ def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: 
     def jobs() -> Iterator[Job]:
         for row in _raw(workspace):
             before = first.get(row["image_id"])
-            first.setdefault(row["image_id"], row["source"])
+            first.setdefault(row["image_id"], row["source_uri"])
             yield Job(row, workspace.params.curate, before)
 
     schema = pa.schema([field for field in IMAGES if field.name not in DECIDED])
@@ -93,14 +93,14 @@ def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: 
             progress.advance()
             row = job.row
             if isinstance(done, WorkerDied):
-                failures.add(row["image_id"], row["source"], "killed the process that decoded it")
+                failures.add(row["image_id"], row["source_uri"], "killed the process that decoded it")
             elif not isinstance(done, Ingested):
-                failures.add(row["image_id"], row["source"], done.reason, done.detail)
+                failures.add(row["image_id"], row["source_uri"], done.reason, done.detail)
             else:
                 rows.write(row | done.columns)
                 yield _Known(
                     row["image_id"],
-                    row["source"],
+                    row["source_uri"],
                     f"{row['intended_class']}:{'safe' if row['intended_safe'] else 'unsafe'}",
                     _KNOWN_LICENCE[row["redistributable"]],
                     done.area,

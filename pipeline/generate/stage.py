@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipeline.collect.blocklist import BLOCKED, load_block_lists
+from pipeline.collect.fetched import now
 from pipeline.generate.draw import DrawingError, draw
 from pipeline.quota import take_per_class
 from pipeline.store import Failures, TableWriter, canonical_json, sha256_bytes
@@ -26,6 +28,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures = Failures("generate")
     wanted = {info.name for info in workspace.classes()}
     limits = workspace.params.generate.drawings
+    lists = load_block_lists(workspace.root, workspace.params.collect.block_lists)
     drawings = take_per_class(
         (d for d in drawings_of(workspace.taxonomy, workspace.params.seed) if d[0].name in wanted),
         limits,
@@ -42,16 +45,20 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                 failures.add("", f"drawing:{drawing.id}", "cannot be drawn", str(error))
                 continue
             data, _ = encode(drawn.image, drawing.id)
+            if match := lists.hit(data):
+                failures.add(sha256_bytes(data), f"drawing:{drawing.id}", BLOCKED, f"{match} at {now()}")
+                continue
             images.write(
                 {
                     "image_id": sha256_bytes(data),
-                    "source": f"drawing:{drawing.id}",
+                    "source_uri": f"drawing:{drawing.id}",
                     "source_kind": "drawing",
-                    "source_url": "",
+                    "page_url": "",
                     "source_package": "",
                     "author": "holisafe-pipeline",
                     "licence": OWN_LICENCE,
                     "redistributable": "yes",
+                    "retrieved_at": "",
                     "generator": f"drawn:{drawing.kind}",
                     "recipe": canonical_json(drawn.recipe),
                     "caption": drawing.caption,

@@ -55,7 +55,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             wanted = CLASS_NONE if image["intended_safe"] else image["intended_class"]
             got = f"{label.value or 'no label'} ({label.score}), nearest class {named.value}"
             failures.add(
-                image["image_id"], image["source"], "label differs from intention", f"{wanted} -> {got}"
+                image["image_id"], image["source_uri"], "label differs from intention", f"{wanted} -> {got}"
             )
     write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for given in votes.values() for v in given))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import ImageOps
 
+from pipeline.collect.sources.base import IMAGE_SUFFIXES
 from pipeline.curate.clusters import Pairs, heads, near_pairs
 from pipeline.curate.hashing import SIDE_WANTED, hash_picture, looks_printed, packed
 from pipeline.curate.normalise import RejectedImageError, on_white, opened
@@ -19,9 +20,8 @@ from pipeline.parallel import WorkerDied, in_processes
 from pipeline.workspace import Progress
 from schemas.errors import InputError
 
-__all__ = ["BITS", "BITS_FINE", "IMAGE_SUFFIXES", "Duplicates", "Rejected", "find_duplicates"]
+__all__ = ["BITS", "BITS_FINE", "Duplicates", "Rejected", "find_duplicates"]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg"})
 BITS = 10
 BITS_FINE = 60
 MAX_PIXELS = 100_000_000

@@ -37,6 +37,10 @@ class Labelled:
         path = self.root / "params.yaml"
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values, sort_keys=False))
 
+    def params(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load((self.root / "params.yaml").read_text())[name]
+        return found
+
     def run(self, **encoder: Any) -> bool:
         self.change(encoder=encoder)
         return run_stage(Workspace(self.root), "label_images", Silent())
@@ -74,10 +78,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labelled]:
                     "family": "judge",
                 }
             },
-            collect={
-                "sources": [{"kind": "folder", "path": "data/seed"}],
-                "per_class": {"safe": 4, "unsafe": 4},
-            },
+            collect=made.params("collect") | {"per_class": {"safe": 4, "unsafe": 4}},
         )
         try:
             for name in ("collect", "generate", "curate"):
@@ -171,7 +172,7 @@ def test_the_same_scene_by_its_embedding_stays_on_one_side(labelled: Labelled) -
         table = labelled.root / "data" / "curate" / "images.parquet"
         return {row["leak_group"] for row in read_rows(table, ["leak_group"])}
 
-    curate = yaml.safe_load((labelled.root / "params.yaml").read_text())["curate"]
+    curate = labelled.params("curate")
     labelled.change(encoder={**SMALL, **TOLD})
     run_stage(Workspace(labelled.root), "curate", Silent())
     apart = groups()

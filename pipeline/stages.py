@@ -129,7 +129,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "assemble",
             ("curate", "label_images", "label_pairs", "respond"),
-            ("tier", "quota_scale", "split", "only_classes"),
+            ("tier", "quota_scale", "split", "only_classes", "assemble"),
             (_TAXONOMY,),
         ),
         Stage(

@@ -11,6 +11,7 @@ from schemas.errors import InputError, load_yaml, validated
 
 __all__ = [
     "Annotators",
+    "Assemble",
     "BlockList",
     "Budget",
     "CheckpointEncoder",
@@ -406,6 +407,14 @@ class LabelPairs(_Strict):
     rounds: int = Field(ge=1, le=10)
 
 
+class Assemble(_Strict):
+    """What goes into the dataset."""
+
+    images: Literal["redistributable", "all"] = Field(
+        description="which images come with their bytes; rows and URLs of the others stay"
+    )
+
+
 class Params(_Strict):
     """The whole file."""
 
@@ -430,6 +439,7 @@ class Params(_Strict):
     thresholds: Thresholds
     synthesize: Synthesize
     label_pairs: LabelPairs
+    assemble: Assemble
 
     @model_validator(mode="after")
     def _ordered(self) -> Params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.assemble.card import write_card
-from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json
+from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json, write_text
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, DATASET, VOTE
 from schemas.taxonomy import Taxonomy
@@ -20,6 +21,7 @@ from schemas.taxonomy import Taxonomy
 __all__ = ["BENCH_FIELDS", "run"]
 
 BENCH_FIELDS = ("id", "image", "query", "type", "category", "subcategory", "image_safe", "image_safety_label")
+LEFT_OUT_FIELDS = ("image_id", "source_uri", "page_url", "author", "licence")
 ROWS_PER_SHARD = 1000
 ID_BITS = 53  # what every JSON reader holds exactly
 CANARY = (
@@ -40,7 +42,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
     `data/<category>/<subcategory>/{train,test}-NNNNN.parquet` with everything known of a row;
     `holisafe_bench.json` and `images/` in HoliSafe's format; `README.md`, the card; `failures.parquet`
-    stands beside as `meta/failures.parquet` so that no data loader takes it for rows.
+    stands beside as `meta/failures.parquet` so that no data loader takes it for rows. Images that may not
+    be given away are left out where params say so: their rows stay, and `meta/images_left_out.jsonl` tells
+    where each came from and where in `images/` it belongs.
     """
     failures = Failures("assemble")
     sources = _load(workspace)
@@ -59,12 +63,18 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         ids[row_id] = pair["pair_id"]
         rows.append(_row(row_id, pair, sources, workspace))
     progress.start("assemble", len(rows))
+    left_out: dict[str, dict[str, str]] = {}
     for row in _write_shards(rows, sources, out):
         name = row["image"]["path"]
+        image = sources.images[row["image_id"]]
         target = out / "images" / name
-        if not target.exists():
-            write_bytes(target, sources.images[row["image_id"]]["bytes"])
+        if image["bytes"] is None:
+            left_out[name] = {"path": name} | {f: image[f] for f in LEFT_OUT_FIELDS}
+        elif not target.exists():
+            write_bytes(target, image["bytes"])
         progress.advance()
+    lines = [json.dumps(left_out[name], ensure_ascii=False) + "\n" for name in sorted(left_out)]
+    write_text(out / "meta" / "images_left_out.jsonl", "".join(lines))
     bench = [{f: row["image"]["path"] if f == "image" else row[f] for f in BENCH_FIELDS} for row in rows]
     write_json(out / "holisafe_bench.json", sorted(bench, key=lambda r: r["id"]))
     write_card(out / "README.md", rows, workspace)
@@ -73,15 +83,22 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
 def _load(workspace: Workspace) -> _Sources:
     by_pair: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    table = workspace.stage_dir("curate") / "images.parquet"
     for stage in ("label_images", "label_pairs"):
         for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet"):
             by_pair[vote["item_id"]].append({field.name: vote[field.name] for field in VOTE})
     return _Sources(
-        {r["image_id"]: r for r in read_rows(workspace.stage_dir("curate") / "images.parquet")},
+        {r["image_id"]: _released(r, workspace) for r in read_rows(table)},
         {r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")},
         {r["pair_id"]: r for r in read_rows(workspace.stage_dir("respond") / "responses.parquet")},
         by_pair,
     )
+
+
+def _released(image: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
+    """The image's row, without the bytes where those may not go out."""
+    out = workspace.params.assemble.images == "all" or image["redistributable"] == "yes"
+    return image if out else image | {"bytes": None}
 
 
 def image_path(image_id: str, class_name: str, taxonomy: Taxonomy) -> str:
@@ -163,12 +180,17 @@ def _write_shards(rows: list[dict[str, Any]], sources: _Sources, out: Path) -> I
             with pq.ParquetWriter(path, schema, compression="zstd") as writer:
                 for group in range(0, len(part), 100):
                     full = [
-                        {k: v for k, v in row.items() if k != "split"}
-                        | {"image": row["image"] | {"bytes": sources.images[row["image_id"]]["bytes"]}}
+                        {k: v for k, v in row.items() if k != "split"} | {"image": _image(row, sources)}
                         for row in part[group : group + 100]
                     ]
                     writer.write_table(pa.Table.from_pylist(full, schema=schema))
             yield from part
+
+
+def _image(row: dict[str, Any], sources: _Sources) -> dict[str, Any] | None:
+    """The image as `datasets` opens it; none where its bytes are left out: a path alone would be opened."""
+    data = sources.images[row["image_id"]]["bytes"]
+    return None if data is None else {"bytes": data, "path": row["image"]["path"]}
 
 
 def _schema() -> pa.Schema:

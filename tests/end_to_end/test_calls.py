@@ -275,3 +275,35 @@ def test_a_key_is_in_no_file_and_on_no_screen(tmp_path: Path, right: bool) -> No
     assert CANARY not in done.stdout + done.stderr
     for path in root.rglob("*"):
         assert path.is_dir() or CANARY.encode() not in path.read_bytes()
+
+
+def test_images_that_may_not_be_given_away_are_left_out_and_their_rows_stay(
+    build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from datasets import load_dataset
+
+    listed = build.root / "data" / "seed" / "metadata.jsonl"
+    rows = [json.loads(line) for line in listed.read_text().splitlines()]
+    for row in rows:
+        row["license"] = "https://creativecommons.org/licenses/by-nc/2.0/"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    holisafe(build.root, "build")
+    dataset = build.root / "data" / "dataset"
+    listing = dataset / "meta" / "images_left_out.jsonl"
+    left_out = [json.loads(line) for line in listing.read_text().splitlines()]
+    assert left_out
+    assert {row["licence"] for row in left_out} == {"CC-BY-NC-2.0"}
+    assert all(row["page_url"].startswith("http") or row["source_uri"] for row in left_out)
+    assert not any((dataset / "images" / row["path"]).exists() for row in left_out)
+    monkeypatch.chdir(build.root)
+    loaded = load_dataset("data/dataset", cache_dir=str(tmp_path))
+    pairs = [pair for part in loaded.values() for pair in part]
+    assert {pair["image_id"] for pair in pairs if pair["image"] is None} == {r["image_id"] for r in left_out}
+    assert {pair["redistributable"] for pair in pairs if pair["image"] is None} == {"no"}
+    assert all(pair["image"] is not None for pair in pairs if pair["redistributable"] == "yes")
+    bench = json.loads((dataset / "holisafe_bench.json").read_text())
+    assert len(bench) == len(pairs), "no row is lost"
+    build.change(assemble={"images": "all"})
+    holisafe(build.root, "build")
+    assert all((dataset / "images" / row["path"]).exists() for row in left_out)
+    assert listing.read_text() == ""

@@ -28,7 +28,7 @@ class Stage:
         params: the parts of params.yaml it uses.
         files: other files and folders it depends on; names in braces stand in params.
         models: weights it uses, by their names in the models registry, beside those of embedded endpoints.
-        questions: what it asks the endpoints that params name under `annotators`.
+        questions: what it asks endpoints: those that params name under `annotators` or under `generate`.
         heads: trained heads that ship with the code, as files below `pipeline/`.
         version: raised when the code gives other results for the same inputs.
     """
@@ -61,7 +61,13 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
-        Stage("generate", (), ("generate", "seed", "only_classes"), (_TAXONOMY,)),
+        Stage(
+            "generate",
+            (),
+            ("generate", "seed", "only_classes"),
+            (_TAXONOMY, "{prompts}/generate", "{checkpoints}"),
+            questions=("image_prompt", "picture"),
+        ),
         Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=3),
         Stage(
             "label_images",

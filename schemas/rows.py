@@ -8,6 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 __all__ = [
+    "CALLS",
     "CLASS_NONE",
     "DATASET",
     "FAILURES",
@@ -38,7 +39,7 @@ FAILURES = pa.schema(
 _ORIGIN = [
     ("image_id", pa.string()),  # sha256 of the bytes received
     ("source", pa.string()),  # file or drawing it came from
-    ("source_kind", pa.string()),  # folder, drawing
+    ("source_kind", pa.string()),  # folder, drawing, diffusion, images_api
     ("source_url", pa.string()),
     ("source_package", pa.string()),
     ("author", pa.string()),
@@ -71,6 +72,14 @@ IMAGES = pa.schema(
         ("bytes", pa.binary()),  # normalised JPEG
     ]
 )
+
+CALLS = pa.schema(
+    [
+        ("item_id", pa.string()),  # empty where nothing came of the call
+        ("call_key", pa.string()),
+    ]
+)
+"""The calls that a stage rests on, where they are no votes."""
 
 VOTES = pa.schema(
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.stages import STAGES, Stage
+from schemas.params import Annotators
 
 HEAD = """\
 # Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
@@ -34,12 +35,13 @@ plots:
 def stage_yaml(stage: Stage) -> str:
     """One stage as YAML."""
     names = {"{taxonomy}": "schemas/taxonomy.yaml", "{sources}": "data/seed"}
-    files = [names.get(f, f.replace("{prompts}", "prompts")) for f in stage.files]
+    # Checkpoints stand in no file of the repository's own params.
+    files = [names.get(f, f.replace("{prompts}", "prompts")) for f in stage.files if f != "{checkpoints}"]
     deps = files + [f"data/{'dataset' if name == 'assemble' else name}" for name in stage.inputs]
     out = "dataset" if stage.name == "assemble" else stage.name
     lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]
     lines += [f"      - {dep}" for dep in deps]
-    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions)]
+    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions if q in Annotators.model_fields)]
     params += ["endpoints"] if stage.questions else []
     lines += ["    params:"] + [f"      - {param}" for param in params]
     lines += ["    outs:", f"      - data/{out}"]

@@ -156,8 +156,8 @@ def image_record_of(
         data = base64.b64decode(made["b64_json"], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise EndpointError(
-            f"{call.backend_id} answers with {', '.join(sorted(made)) or 'nothing'}, and not with a picture's "
-            "bytes in b64_json; add `response_format: b64_json` to the endpoint's parameters"
+            f"{call.backend_id} answers with {', '.join(sorted(made)) or 'nothing'}, and not with the bytes "
+            "of a picture in b64_json; add `response_format: b64_json` to the endpoint's parameters"
         ) from None
     usage = reply.get("usage") or {}
     answer = {"sha256": keep(data), "bytes": len(data)}

@@ -184,7 +184,7 @@ class ImageRequest(Request):
             raise ValueError("messages: a picture has one message, whose content is the prompt")
         super().__post_init__()
 
-    def likely_tokens(self, terms: Terms) -> int:
+    def likely_tokens(self, terms: Terms) -> int:  # noqa: ARG002 - as of every request
         """About how many tokens the prompt takes."""
         return len(self.canonical.encode()) // 4
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.generate.diffusion import DiffusionGenerator, ImagePrompt, PromptRefusedError
+from pipeline.generate.diffusion import DiffusionGenerator, PromptRefusedError
+from pipeline.generate.policy import ImagePrompt
 from schemas.taxonomy import load_taxonomy
 
 pytestmark = [

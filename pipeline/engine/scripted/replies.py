@@ -159,10 +159,8 @@ class Answerer:
 
     def _picture(self, body: dict[str, Any], fault: str) -> Reply:
         """A picture, unless the first rule that fits its prompt refuses it."""
-        prompt, size = (
-            body.get("prompt"),
-            re.fullmatch(r"(\d{2,4})x(\d{2,4})", str(body.get("size", "64x64"))),
-        )
+        prompt = body.get("prompt")
+        size = re.fullmatch(r"(\d{2,4})x(\d{2,4})", str(body.get("size", "64x64")))
         if not isinstance(prompt, str) or not prompt or body.get("n", 1) != 1:
             raise RejectedError(400, "There is no prompt, or n is not 1", "prompt")
         if size is None:

@@ -73,8 +73,8 @@ class ScriptedServer:
     def stats(self) -> dict[str, Any]:
         """What was counted since the start or the last reset.
 
-        `requests` and `peak_under_way` are chat completions and pictures over HTTP; `distinct`, `repeated` (receptions of
-        a body that was received before) and `by_outcome` count the lines of batches as well.
+        `requests` and `peak_under_way` are chat completions and pictures over HTTP; `distinct`, `repeated`
+        (receptions of a body that was received before) and `by_outcome` count the lines of batches as well.
         """
         counted = {"requests": self._requests, "peak_under_way": self._peak}
         return {**counted, **self._answerer.stats(), **self._batches.stats()}

@@ -44,6 +44,31 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*(\{(style|thing|setting)\}[^{}]*)+$")]
 
 PARAMS = {"temperature": 0, "max_tokens": 400}
+_SMALL = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "as",
+        "at",
+        "by",
+        "for",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "one",
+        "or",
+        "that",
+        "the",
+        "this",
+        "to",
+        "with",
+    ]
+)
 LONGEST = 600
 """Characters of a prompt or caption; what is longer is no sentence."""
 
@@ -304,7 +329,8 @@ def admitted(pictures: Iterable[Picture], failures: Failures, source: Sequence[s
 
 def _words(prompt: str) -> frozenset[str]:
     """The words that make a prompt another: neither small words nor their order nor plurals do."""
-    return frozenset(word.rstrip("s") for word in re.findall(r"\w+", prompt.lower()) if len(word) > 3)
+    words = set(re.findall(r"\w+", prompt.lower())) - _SMALL
+    return frozenset(word.removesuffix("s") if len(word) > 3 else word for word in words)
 
 
 def _messages(file: ImagePromptFile, wanted: Wanted) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from pipeline.encoders._common import fixed_threads
+from pipeline.encoders._common import fixed_threads, quiet
 from pipeline.generate.draw import JSON
 from pipeline.generate.policy import ImagePrompt, refusal
 from pipeline.store import canonical_json, sha256_text
@@ -178,15 +178,18 @@ class DiffusionGenerator:
     def _pipeline(self) -> Any:
         import torch
         from diffusers import AutoPipelineForText2Image
+        from diffusers.utils import logging as bars
 
         untyped: Any = AutoPipelineForText2Image
-        pipeline = untyped.from_pretrained(
-            str(self._folder or self._model),
-            revision=None if self._folder else self._revision,
-            torch_dtype=getattr(torch, self._dtype),
-            use_safetensors=True,  # a pickle can run code
-            local_files_only=self._folder is not None,
-        )
+        bars.disable_progress_bar()
+        with quiet():
+            pipeline = untyped.from_pretrained(
+                str(self._folder or self._model),
+                revision=None if self._folder else self._revision,
+                torch_dtype=getattr(torch, self._dtype),
+                use_safetensors=True,  # a pickle can run code
+                local_files_only=self._folder is not None,
+            )
         if not self._keeps_checker and hasattr(pipeline, "safety_checker"):
             pipeline.safety_checker = None
         if self._offload == "model":

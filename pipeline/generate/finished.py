@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine import BlobMissingError, BlobStore
-from pipeline.store import canonical_json, sha256_text, write_json
+from pipeline.store import canonical_json, sha256_bytes, sha256_text, write_json
 
 __all__ = ["Finished", "FinishedPicture"]
 
@@ -46,7 +46,10 @@ class Finished:
 
     def put(self, asked: Mapping[str, Any], made: FinishedPicture) -> None:
         """Keep a picture: its file first, so that a note never names one that is not there."""
-        sha256 = self._files.put(made.data) if made.data else ""
+        sha256 = ""
+        if made.data:
+            self._files.delete(sha256_bytes(made.data))  # a damaged one would stay
+            sha256 = self._files.put(made.data)
         write_json(self._note(asked), {"sha256": sha256, "recipe": made.recipe})
 
     def _note(self, asked: Mapping[str, Any]) -> Path:

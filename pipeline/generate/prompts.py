@@ -45,29 +45,7 @@ Template = Annotated[str, StringConstraints(pattern=r"^[^{}]*(\{(style|thing|set
 
 PARAMS = {"temperature": 0, "max_tokens": 400}
 _SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "as",
-        "at",
-        "by",
-        "for",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "of",
-        "on",
-        "one",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "with",
-    ]
+    {"a", "an", "and", "as", "at", "by", "in", "of", "on", "one", "or", "that", "the", "to", "with"}
 )
 LONGEST = 600
 """Characters of a prompt or caption; what is longer is no sentence."""

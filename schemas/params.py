@@ -342,10 +342,12 @@ class Params(_Strict):
             if said.kind == "embedded" or said.batch:
                 raise ValueError(f"{where}: {maker.endpoint!r} is embedded or batched, and makes no pictures")
         writer = self.generate.writer
+        if writer is not None and writer not in self.endpoints:
+            raise ValueError(f"generate.writer: there is no endpoint {writer!r}")
+        if len({self.endpoints[name].kind == "scripted" for name in self.asked()}) > 1:
+            raise ValueError("generate: scripted endpoints and real ones cannot serve one build")
         if writer is None:
             return self
-        if writer not in self.endpoints:
-            raise ValueError(f"generate.writer: there is no endpoint {writer!r}")
         for question in ("image_safe", "pair_safe"):
             for name, said in self.voters(question).items():
                 if said.sees == "words" and said.family == self.endpoints[writer].family:

@@ -202,6 +202,56 @@ def test_what_the_safety_checker_takes_away_is_marked(checked: Path) -> None:
     assert any(off.image.tobytes())
 
 
+def test_sdxl_is_loaded_too_and_has_no_checker(checkpoint: Path) -> None:
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        EulerAncestralDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(str(checkpoint / "tokenizer"))
+    first = CLIPTextModel.from_pretrained(str(checkpoint / "text_encoder"))
+    config: CLIPTextConfig = first.config
+    config.projection_dim = 32
+    unet = UNet2DConditionModel(
+        sample_size=32,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 32,
+    )
+    saved = checkpoint.with_name("xl")
+    StableDiffusionXLPipeline(
+        vae=AutoencoderKL.from_pretrained(str(checkpoint / "vae")),
+        text_encoder=first,
+        text_encoder_2=CLIPTextModelWithProjection(config),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerAncestralDiscreteScheduler(),
+        add_watermarker=False,
+    ).save_pretrained(saved)
+    # As SDXL-Turbo is used: one step, no guidance.
+    made = DiffusionGenerator(saved, steps=1, guidance=0.0, size=(64, 64)).generate(
+        [prompt("a jar")] * 2, [1, 2]
+    )
+    assert made[0].image.tobytes() != made[1].image.tobytes()
+    assert {m.recipe["pipeline"] for m in made} == {"StableDiffusionXLPipeline"}
+    assert [(m.withheld, m.recipe["safety_checker"]) for m in made] == [(False, False)] * 2
+    off = DiffusionGenerator(saved, steps=1, guidance=0.0, size=(64, 64), safety_checker="off")
+    assert not off.generate([prompt("a jar")], [1])[0].withheld
+
+
 def test_offload_needs_accelerate(checkpoint: Path) -> None:
     """Where it is installed, moving models needs an accelerator too, which is tested on none."""
     if find_spec("accelerate") is None:

@@ -106,7 +106,12 @@ def build(root: Path, *, writer: bool = True, **script: Any) -> Iterator[Build]:
         params = yaml.safe_load((root / "params.yaml").read_text())
         made.change(
             endpoints=params["endpoints"]
-            | {"painter": {**common, "family": "paint", "price": price}, "writer": {**common, "family": "w"}},
+            | {
+                "painter": {**common, "family": "paint", "price": price},
+                "writer": {**common, "family": "w"},
+                "judge": {**common, "family": "j"},
+            },
+            annotators={question: ["judge"] for question in ("image_safe", "text_safe", "pair_safe")},
             generate={
                 "drawings": {"safe": 1, "unsafe": 1},
                 "writer": "writer" if writer else None,
@@ -365,8 +370,11 @@ def test_a_diffusion_generator_is_checked_at_load(
 
 def test_who_writes_captions_does_not_vote_by_them(root: Path) -> None:
     with build(root) as made:
-        made.change(generate={**made_generate(made), "writer": "local"})
+        made.change(generate={**made_generate(made), "writer": "judge"})
         with pytest.raises(InputError, match=r"generate\.writer: .*votes on image_safe"):
+            _ = made.workspace.params
+        made.change(generate={**made_generate(made), "writer": "local"})
+        with pytest.raises(InputError, match="scripted endpoints and real ones"):
             _ = made.workspace.params
 
 

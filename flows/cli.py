@@ -189,6 +189,18 @@ def label_images(folder: Annotated[Path, typer.Argument(help="Any folder with im
     label_image_folder(HERE.resolve(), folder, json)
 
 
+@app.command()
+def dedup(
+    folder: Annotated[Path, typer.Argument(help="Any folder with images, at any depth.")],
+    json: Json,
+    rotations: Annotated[bool, typer.Option("--rotations", help="Also copies turned by quarters.")] = False,
+) -> None:
+    """Find the images of a folder that are one picture: copies, edited and mirrored ones too."""
+    from flows.commands import find_folder_duplicates
+
+    find_folder_duplicates(folder, json, rotations=rotations)
+
+
 def main() -> None:
     """Run the command line and turn known errors into messages and exit codes."""
     from schemas.errors import InputError

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_workspace",
     "check_taxonomy",
+    "find_folder_duplicates",
     "label_image_folder",
     "label_text_file",
     "list_models",
@@ -228,3 +229,21 @@ def label_image_folder(root: Path, folder: Path, json: Path) -> None:
     workspace = open_workspace(root)
     with RichProgress("label") as progress:
         write_json(json, label_images(workspace, folder, progress))
+
+
+def find_folder_duplicates(folder: Path, json: Path, *, rotations: bool) -> None:
+    """Find near-duplicates in a folder, and say how many there are."""
+    from dataclasses import asdict
+
+    from flows.progress import RichProgress
+    from pipeline.curate.folder import find_duplicates
+    from pipeline.store import write_json
+
+    with RichProgress("dedup") as progress:
+        found = find_duplicates(folder, progress, rotations=rotations)
+    write_json(json, asdict(found))
+    copies = sum(len(cluster) - 1 for cluster in found.clusters)
+    OUT.print(
+        f"{found.read:,} images read: {len(found.clusters):,} pictures are there more than once, "
+        f"{copies:,} copies in all; {len(found.rejected):,} files are no usable images."
+    )

@@ -115,8 +115,9 @@ def _estimate(workspace: Workspace, stage: Stage) -> int:
     """The most items of a stage whose inputs are not made."""
     params, classes = workspace.params, workspace.classes()
     if stage.name == "label_images":
-        made = (maker.per_class for maker in params.generate.pictures)
-        sides = (params.collect.per_class, params.generate.drawings, *made)
+        made = [maker.per_class for maker in params.generate.pictures]
+        collected = [params.collect.per_class] * len(params.collect.sources)
+        sides = [*collected, params.generate.drawings, *made]
         return len(classes) * sum(side.safe + side.unsafe for side in sides)
     squares = sum(max(info.spec.quotas.values()) for info in classes) * params.quota_scale
     return round(squares * params.synthesize.surplus * PAIRS)

@@ -9,6 +9,7 @@ The decision hangs on the stage key alone: a fingerprint of what goes in. Left o
 | the call cache | it holds answers to requests, and the requests follow from the inputs |
 | the split ledger | it only grows, and keeps what is decided already |
 | unused params | a stage names what it uses |
+| the encoder's batch, threads and paths | its files' hashes are in the key; an image alone gives the same |
 | an endpoint's URL, key, limits and prices | the same model answers, wherever it is and whatever it costs |
 """
 
@@ -25,11 +26,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.encoders import encoder_identity
 from pipeline.models import model_sha256
 from pipeline.stages import STAGES, Stage
 from pipeline.store import canonical_json, replace_directory, sha256_file, sha256_text, write_json
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
+from schemas.params import source_paths
 
 __all__ = ["WorkspaceBusyError", "is_fresh", "locked", "run_stage", "stage_files", "stage_key"]
 
@@ -73,6 +76,8 @@ def stage_key(workspace: Workspace, stage: Stage) -> str | None:
             return None
         inputs[name] = {path: out["sha256"] for path, out in sorted(record["outs"].items())}
     params = workspace.params.model_dump(mode="json")
+    asked = stage.encodes(workspace.params)
+    params["encoder"] = encoder_identity(workspace.params.encoder, workspace.root) if asked else None
     files = stage_files(workspace, stage)
     return sha256_text(
         canonical_json(
@@ -96,7 +101,8 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
     params = workspace.params
     names = {
         "{taxonomy}": [params.taxonomy],
-        "{sources}": [source.path for source in params.collect.sources],
+        "{sources}": [p for source in params.collect.sources for p in source_paths(workspace.root, source)],
+        "{block_lists}": [listed.path for listed in params.collect.block_lists],
         "{checkpoints}": [
             Path(maker.model)
             for maker in params.generate.pictures

@@ -15,6 +15,7 @@ from schemas.params import Params
 
 __all__ = ["STAGES", "Stage"]
 
+IMAGE_ENCODER = "efficientnet-lite2"
 RunStage = Callable[[Workspace, Path, Progress], None]
 
 
@@ -27,7 +28,7 @@ class Stage:
         inputs: stages whose tables it reads.
         params: the parts of params.yaml it uses.
         files: other files and folders it depends on; names in braces stand in params.
-        models: weights it uses, by their names in the models registry, beside those of embedded endpoints.
+        models: weights it always uses, by their names in the models registry.
         questions: what it asks endpoints: those that params name under `annotators` or under `generate`.
         heads: trained heads that ship with the code, as files below `pipeline/`.
         version: raised when the code gives other results for the same inputs.
@@ -43,9 +44,15 @@ class Stage:
     version: int = 1
 
     def weights(self, params: Params) -> list[str]:
-        """The registered weights that it uses, with those of the embedded endpoints that it asks."""
+        """The registered weights that it uses, with those of the embedded encoder and endpoints it asks."""
         asked = [said for q in self.questions for said in params.voters(q).values()]
-        return sorted({*self.models, *(said.model for said in asked if said.kind == "embedded")})
+        embedded = self.encodes(params) and params.encoder.kind == "embedded"
+        encoder = [IMAGE_ENCODER, _TEXT] if embedded else []
+        return sorted({*self.models, *encoder, *(said.model for said in asked if said.kind == "embedded")})
+
+    def encodes(self, params: Params) -> bool:
+        """Whether it looks at images with the encoder that params name."""
+        return "encoder" in self.params and (self.name != "curate" or params.curate.leak_cosine is not None)
 
     def run(self, workspace: Workspace, out: Path, progress: Progress) -> None:
         """Do the stage's work, leaving its tables in the folder `out`."""
@@ -60,21 +67,35 @@ _TEXT = "all-minilm-l6-v2"
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("collect", (), ("collect", "seed", "only_classes"), (_TAXONOMY, "{sources}")),
+        Stage(
+            "collect",
+            (),
+            ("collect", "seed", "only_classes"),
+            (_TAXONOMY, "{sources}", "{block_lists}"),
+            version=2,
+        ),
         Stage(
             "generate",
             (),
-            ("generate", "seed", "only_classes"),
-            (_TAXONOMY, "{prompts}/generate", "{checkpoints}"),
+            ("generate", "collect.block_lists", "seed", "only_classes"),
+            (_TAXONOMY, "{block_lists}", "{prompts}/generate", "{checkpoints}"),
             questions=("image_prompt", "picture"),
+            version=2,
         ),
-        Stage("curate", ("collect", "generate"), ("curate", "split", "seed"), (), ("open-nsfw",), version=3),
+        Stage(
+            "curate",
+            ("collect", "generate"),
+            ("curate", "split", "seed", "encoder"),
+            (),
+            ("open-nsfw",),
+            version=4,
+        ),
         Stage(
             "label_images",
             ("curate",),
             ("encoder", "thresholds.image_safe", "only_classes", "egress"),
             (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
-            (_TEXT, "efficientnet-lite2", "open-nsfw"),
+            (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),
             version=2,

@@ -87,6 +87,16 @@ class Workspace:
         """The images that calls name by hash."""
         return self.state / "blobs"
 
+    @property
+    def features(self) -> Path:
+        """The images' embeddings, by encoder."""
+        return self.state / "features" / "features.sqlite"
+
+    @property
+    def fetched(self) -> Path:
+        """What URLs gave: bytes by hash, and the ledger."""
+        return self.state / "fetched"
+
     def check(self) -> None:
         """Load every file that people write, so that a mistake shows before any work.
 
@@ -94,7 +104,8 @@ class Workspace:
             InputError: the first problem found.
         """
         # Imported here, since the stages import this module.
-        from pipeline.collect.folder import read_metadata
+        from pipeline.collect.stage import check as check_collect
+        from pipeline.encoders import check_encoder
         from pipeline.generate.policy import check_makers
         from pipeline.generate.prompts import load_image_prompt
         from schemas.responses import load_response_styles
@@ -103,5 +114,5 @@ class Workspace:
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
         load_image_prompt(self.root / self.params.prompts / "generate" / "image_prompt.yaml")
         check_makers(self.params, self.classes(), self.root / "params.yaml")
-        for source in self.params.collect.sources:
-            read_metadata(self.root / source.path / "metadata.jsonl", self.taxonomy)
+        check_encoder(self.params.encoder, self.root)
+        check_collect(self)

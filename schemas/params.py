@@ -12,22 +12,35 @@ from schemas.errors import InputError, load_yaml, validated
 
 __all__ = [
     "Annotators",
+    "BlockList",
     "Budget",
+    "CheckpointEncoder",
+    "ClassFoldersSource",
     "Curate",
     "DiffusionPictures",
+    "EmbeddedEncoder",
     "EmbeddedEndpoint",
     "Encoder",
     "Endpoint",
+    "Fetch",
     "FolderSource",
+    "HubSource",
     "ImagesApiPictures",
+    "Img2DatasetSource",
+    "Intended",
+    "MetadataField",
     "Params",
     "PerClass",
     "Pictures",
     "Prices",
     "RemoteEndpoint",
     "ScriptedEndpoint",
+    "Source",
     "Thresholds",
+    "UrlsSource",
+    "WebDatasetSource",
     "load_params",
+    "source_paths",
 ]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -37,12 +50,148 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FolderSource(_Strict):
-    """A local imagefolder with `metadata.jsonl`."""
+class Intended(_Strict):
+    """What images are collected for: a class of the taxonomy, and a side of its line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    class_: str = Field(alias="class", min_length=1)
+    safe: bool
+
+
+MetadataField = Literal[
+    "file_name",
+    "url",
+    "caption",
+    "subject",
+    "objects",
+    "class",
+    "safe",
+    "license",
+    "author",
+    "page_url",
+    "retrieved_at",
+    "source_package",
+]
+"""What may be said of an image where it is listed."""
+
+
+class _Source(_Strict):
+    """What every kind of source can be told; what a row says itself comes first."""
+
+    unknown_licence: Literal["refuse", "keep"] = "refuse"
+    intended: Intended | None = Field(default=None, description="for rows without class and safe")
+    license: str = ""
+    author: str = ""
+    page_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+
+
+class _Mapped(_Source):
+    columns: dict[MetadataField, str] = Field(
+        default={}, description="our field: their column; others are found under our own names"
+    )
+
+    def named(self) -> dict[str, str]:
+        """Their column by our field."""
+        return dict(self.columns.items())
+
+
+class FolderSource(_Source):
+    """A local imagefolder with `metadata.jsonl`, `.csv` or `.parquet`."""
 
     kind: Literal["folder"]
     path: Path
-    unknown_licence: Literal["refuse", "keep"] = "refuse"
+
+
+class ClassFoldersSource(_Source):
+    """A local folder with a folder of images for each class."""
+
+    kind: Literal["class_folders"]
+    path: Path
+    folders: dict[str, Intended] = Field(min_length=1)
+
+
+class UrlsSource(_Mapped):
+    """A list of URLs: a CSV or Parquet file with a row for each image."""
+
+    kind: Literal["urls"]
+    path: Path
+
+
+class HubSource(_Mapped):
+    """A dataset of the Hugging Face Hub at one revision, or a local folder that `datasets` can load."""
+
+    kind: Literal["hub"]
+    dataset: str | None = Field(default=None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    revision: str | None = None
+    path: Path | None = None
+    config: str | None = None
+    split: str = "train"
+    image: str = "image"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> HubSource:
+        if (self.dataset is None) == (self.path is None):
+            raise ValueError("name a dataset of the Hub with its revision, or a local path: one of the two")
+        if self.dataset is not None and not self.revision:
+            raise ValueError("revision: a dataset of the Hub changes; name the commit that is meant")
+        return self
+
+
+class WebDatasetSource(_Mapped):
+    """Tar files whose members `key.jpg`, `key.json` and `key.txt` belong together."""
+
+    kind: Literal["webdataset"]
+    path: str = Field(
+        pattern=r"^[^/]",
+        description="a glob below the workspace, such as data/shards/*.tar; no absolute path",
+    )
+
+
+class Img2DatasetSource(_Mapped):
+    """A folder that img2dataset wrote as webdataset: tar files, each with a Parquet file beside it."""
+
+    kind: Literal["img2dataset"]
+    path: Path
+
+
+Source = Annotated[
+    FolderSource | ClassFoldersSource | UrlsSource | HubSource | WebDatasetSource | Img2DatasetSource,
+    Field(discriminator="kind"),
+]
+
+
+def source_paths(root: Path, source: Source) -> list[Path]:
+    """The files and folders below the workspace that a source reads; URLs and the Hub have none."""
+    if isinstance(source, WebDatasetSource):
+        return sorted(path.relative_to(root) for path in root.glob(source.path))
+    return [] if source.path is None else [source.path]
+
+
+class Fetch(_Strict):
+    """How URLs are fetched: as whom, how much at once, and when to give up."""
+
+    user_agent: str = Field(min_length=1, pattern=r"^[\x20-\x7e]+$", description="name/version (+contact)")
+    at_once: int = Field(ge=1, description="requests under way in all; each may hold collect.max_bytes")
+    at_once_per_host: int = Field(ge=1)
+    delay_s: float = Field(
+        ge=0, description="from one request to a host to the next; robots.txt may ask more"
+    )
+    max_delay_s: float = Field(ge=0, description="a host whose robots.txt asks for more is left alone")
+    total_s: float = Field(gt=0, description="the most that one URL may keep the network busy")
+    redirects: int = Field(ge=0, le=20)
+    retries: int = Field(ge=0, le=10, description="of what may pass: 429, 5xx, a connection that broke")
+    pause_s: float = Field(ge=0, description="before the first retry; doubled for each after it")
+    max_pause_s: float = Field(ge=0, description="the most that Retry-After is followed")
+    allow_private: bool = Field(description="also addresses of private networks and of this machine")
+
+
+class BlockList(_Strict):
+    """Hashes of images that must not be kept, one in hexadecimal a line."""
+
+    kind: Literal["sha256", "pdq"]
+    path: Path
+    bits: int = Field(default=31, ge=0, le=128, description="pdq: the most bits that a match may differ in")
 
 
 class PerClass(_Strict):
@@ -55,8 +204,11 @@ class PerClass(_Strict):
 class Collect(_Strict):
     """Where images come from."""
 
-    sources: list[FolderSource] = Field(min_length=1)
+    sources: list[Source] = Field(min_length=1)
     per_class: PerClass
+    max_bytes: int = Field(gt=0, description="a larger file is not read")
+    block_lists: list[BlockList] = []
+    fetch: Fetch
 
 
 Side = Annotated[int, Field(ge=64, le=4096)]
@@ -134,10 +286,19 @@ class Curate(_Strict):
     max_pixels: int = Field(gt=0, description="an image that declares more is rejected unread")
     max_side: int = Field(ge=64, description="longer sides are scaled down to this")
     jpeg_quality: int = Field(ge=50, le=100)
-    near_duplicate_bits: int = Field(ge=0, le=32, description="of a 64-bit perceptual hash")
-    near_duplicate_bits_fine: int = Field(ge=0, le=128, description="of a 256-bit one; both must hold")
-    leak_bits: int = Field(ge=0, le=32, description="this near, images stay on one side of the split")
+    near_duplicate_bits: int = Field(ge=0, le=16, description="of a 64-bit perceptual hash")
+    near_duplicate_bits_fine: int = Field(ge=0, le=100, description="of a 256-bit one; both must hold")
+    leak_bits: int = Field(ge=0, le=16, description="this near, images stay on one side of the split")
+    leak_bits_fine: int = Field(ge=0, le=100, description="of the 256-bit one; both must hold")
+    leak_cosine: float | None = Field(
+        gt=0,
+        le=1,
+        description="as near by the encoder's embeddings, images stay on one side too; null: not asked",
+    )
     nudity_reject: Share
+    signals: list[Literal["nudity", "text"]] = Field(
+        description="what is looked for in every image; without `nudity` none is rejected for it"
+    )
 
 
 class Split(_Strict):
@@ -243,11 +404,54 @@ class Budget(_Strict):
         return caps if self.total is None else {**caps, "total": self.total}
 
 
-class Encoder(_Strict):
-    """How the image-text encoder's cosines become P(unsafe); calibrated on labelled images."""
-
-    temperature: float = Field(gt=0)
+class _Encoder(_Strict):
+    temperature: float = Field(gt=0, description="turns cosines into shares of P(unsafe)")
     offset: float = Field(ge=-1, le=1, description="taken from the cosine of every unsafe sentence")
+    calibration: Path | None = Field(
+        default=None, description="thresholds by class (scripts/calibrate_encoder.py); null for none"
+    )
+
+
+class EmbeddedEncoder(_Encoder):
+    """EfficientNet-Lite2 and MiniLM, whose weights the registry names."""
+
+    kind: Literal["embedded"]
+    family: Literal["efficientnet-lite2"] = "efficientnet-lite2"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its votes, beside the files that it names."""
+        return self.model_dump(mode="json")
+
+
+class CheckpointEncoder(_Encoder):
+    """Any open_clip architecture with weights from a local file."""
+
+    kind: Literal["open_clip"]
+    arch: str = Field(min_length=1, description="as open_clip lists it, or a model-config file (.json)")
+    checkpoint: Path
+    family: str = Field(min_length=1, description="lineage of the weights, as for endpoints")
+    pretrained_tag: str | None = Field(
+        default=None, description="open_clip's name for the weights: how images are prepared, which GELU"
+    )
+    tokenizer: Path | None = Field(
+        default=None, description="folder of tokenizer files, where open_clip would fetch them"
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch: int = Field(default=16, ge=1, description="images that run through the network together")
+    threads: int = Field(default=2, ge=1, description="batches at once, each decoded and run on one core")
+
+    @property
+    def config(self) -> Path | None:
+        """The model-config file, where `arch` is one."""
+        return Path(self.arch) if self.arch.endswith(".json") else None
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its votes, beside the files that it names: not how many images run at once."""
+        return self.model_dump(mode="json", exclude={"batch", "threads", "checkpoint"})
+
+
+Encoder = Annotated[EmbeddedEncoder | CheckpointEncoder, Field(discriminator="kind")]
+"""How images and sentences are embedded, and how their cosines become P(unsafe)."""
 
 
 class Thresholds(_Strict):
@@ -297,8 +501,9 @@ class Params(_Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> Params:
-        if self.curate.leak_bits < self.curate.near_duplicate_bits:
-            raise ValueError("curate.leak_bits must be at least curate.near_duplicate_bits")
+        for name in ("bits", "bits_fine"):
+            if getattr(self.curate, f"leak_{name}") < getattr(self.curate, f"near_duplicate_{name}"):
+                raise ValueError(f"curate.leak_{name} must be at least curate.near_duplicate_{name}")
         return self
 
     @model_validator(mode="after")
@@ -388,8 +593,16 @@ def load_params(root: Path) -> Params:
     path = root / "params.yaml"
     params = validated(Params, load_yaml(path), path)
     for i, source in enumerate(params.collect.sources):
-        if not (root / source.path).is_dir():
-            raise InputError(
-                f"{path}: collect.sources.{i}.path: {source.path} is no folder; create or remove it"
-            )
+        place = f"{path}: collect.sources.{i}.path: {source.path}"
+        if isinstance(source, WebDatasetSource):
+            if not any(root.glob(source.path)):
+                raise InputError(f"{place} fits no file; create one or remove the source")
+        elif isinstance(source, UrlsSource):
+            if not (root / source.path).is_file():
+                raise InputError(f"{place} is no file; create or remove it")
+        elif source.path is not None and not (root / source.path).is_dir():
+            raise InputError(f"{place} is no folder; create or remove it")
+    for i, listed in enumerate(params.collect.block_lists):
+        if not (root / listed.path).is_file():
+            raise InputError(f"{path}: collect.block_lists.{i}.path: {listed.path} is no file")
     return params

@@ -38,13 +38,14 @@ FAILURES = pa.schema(
 
 _ORIGIN = [
     ("image_id", pa.string()),  # sha256 of the bytes received
-    ("source", pa.string()),  # file or drawing it came from
-    ("source_kind", pa.string()),  # folder, drawing, diffusion, images_api
-    ("source_url", pa.string()),
+    ("source_uri", pa.string()),  # file, member of an archive, URL, drawing or picture it came from
+    ("source_kind", pa.string()),  # a kind of collect.sources or generate.pictures, or drawing
+    ("page_url", pa.string()),  # where its licence can be read
     ("source_package", pa.string()),
     ("author", pa.string()),
     ("licence", pa.string()),  # SPDX
     ("redistributable", pa.string()),  # yes, no, unknown
+    ("retrieved_at", pa.string()),  # ISO date and time; empty where nobody knows
     ("generator", pa.string()),
     ("recipe", pa.string()),  # JSON
     ("caption", pa.string()),
@@ -60,7 +61,7 @@ IMAGES = pa.schema(
     [
         *_ORIGIN,
         ("pixels_sha256", pa.string()),
-        ("phash", pa.string()),
+        ("phash", pa.string()),  # 256 bits as 64 hexadecimal digits
         ("leak_group", pa.string()),
         ("split", pa.string()),
         ("width", pa.int32()),
@@ -68,6 +69,7 @@ IMAGES = pa.schema(
         ("stripped", pa.list_(pa.string())),  # metadata that was removed
         ("notes", pa.list_(pa.string())),  # what normalisation changed
         ("ocr_text", pa.string()),
+        ("personal_data", pa.list_(pa.string())),  # kinds that the text seems to hold
         ("nudity", pa.float32()),
         ("bytes", pa.binary()),  # normalised JPEG
     ]
@@ -189,12 +191,13 @@ DATASET = pa.schema(
         ("caption", pa.string()),
         ("image_id", pa.string()),
         ("query_id", pa.string()),
-        ("source", pa.string()),
-        ("source_url", pa.string()),
+        ("source_uri", pa.string()),
+        ("page_url", pa.string()),
         ("source_package", pa.string()),
         ("author", pa.string()),
         ("licence", pa.string()),
         ("redistributable", pa.string()),
+        ("retrieved_at", pa.string()),
         ("generator", pa.string()),
         ("query_writer", pa.string()),
         ("response_writer", pa.string()),

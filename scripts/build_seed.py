@@ -187,7 +187,7 @@ class Row:
     column: str
     license: str
     author: str
-    source_url: str
+    page_url: str
 
     def pick(self, purpose: str, choices: int) -> int:
         """Returns a number below ``choices`` that depends on the origin and the purpose alone."""
@@ -244,7 +244,7 @@ def read_selection(path: Path) -> list[Row]:
                     column=raw["column"],
                     license=raw["license"] or source.license,
                     author=raw["author"] or source.author,
-                    source_url=raw["source_url"] or source.url,
+                    page_url=raw["page_url"] or source.url,
                 )
             )
     twice = [key for key, n in Counter((r.source, r.path) for r in rows).items() if n > 1]
@@ -405,7 +405,7 @@ def metadata(row: Row) -> dict[str, object]:
         "safe": row.safe,
         "license": row.license,
         "author": row.author,
-        "source_url": row.source_url,
+        "page_url": row.page_url,
         "source_package": SOURCES[row.source].label,
     }
 

@@ -32,11 +32,18 @@ plots:
 """
 
 
+# What params.yaml names as it stands in the repository; it names no block lists and no checkpoints.
+NAMES = {
+    "{taxonomy}": ["schemas/taxonomy.yaml"],
+    "{sources}": ["data/seed"],
+    "{block_lists}": [],
+    "{checkpoints}": [],
+}
+
+
 def stage_yaml(stage: Stage) -> str:
     """One stage as YAML."""
-    names = {"{taxonomy}": "schemas/taxonomy.yaml", "{sources}": "data/seed"}
-    # Checkpoints stand in no file of the repository's own params.
-    files = [names.get(f, f.replace("{prompts}", "prompts")) for f in stage.files if f != "{checkpoints}"]
+    files = [name for f in stage.files for name in NAMES.get(f, [f.replace("{prompts}", "prompts")])]
     deps = files + [f"data/{'dataset' if name == 'assemble' else name}" for name in stage.inputs]
     out = "dataset" if stage.name == "assemble" else stage.name
     lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import shutil
 import signal
@@ -24,16 +22,17 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.surroundings import environment
 from pipeline.store import write_json
 
 HOLISAFE = Path(sys.executable).with_name("holisafe")
 IN_FLIGHT = 64
 CRASHES = 20
 SEED = 7
+PACKAGES = ("openai", "aiohttp", "httpx2", "pydantic")
 
 Result = dict[str, Any]
 
@@ -249,20 +248,6 @@ SCENARIOS: dict[str, tuple[Callable[[int], Result], dict[str, Callable[[Any], bo
 }
 
 
-def environment() -> Result:
-    """Where this was measured."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
-    packages = ("openai", "aiohttp", "httpx2", "pydantic")
-    return {
-        "cpu": cpu.partition(":")[2].strip(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: version(name) for name in packages},
-        "load_before": os.getloadavg()[0],
-    }
-
-
 def main() -> int:
     """Run the scenarios, print the table, and say whether every bound held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -271,7 +256,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     (Path.cwd() / ".holisafe").mkdir(exist_ok=True)
-    report: Result = {"environment": environment(), "runs": args.runs, "results": {}}
+    report: Result = {"environment": environment(PACKAGES), "runs": args.runs, "results": {}}
     missed = []
     for name in args.only:
         scenario, bounds, wanted = SCENARIOS[name]

@@ -22,7 +22,6 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +29,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.engine.__main__ import Endpoint, Result, endpoint, environment, scratch
+from benchmarks.engine.__main__ import PACKAGES, Endpoint, Result, endpoint, scratch
+from benchmarks.surroundings import FailedError, environment, install, last_line
 from pipeline.store import write_json
 
 # The newest that pip finds together for Python 3.11. distilabel imports `requests` without asking for it.
@@ -68,10 +68,6 @@ NOTE = (
 )
 
 
-class FailedError(Exception):
-    """A client that could not be installed or did not come to its end."""
-
-
 @dataclass(frozen=True)
 class Client:
     """A client under measurement: its command line for an endpoint, a folder and a number of rows."""
@@ -80,11 +76,6 @@ class Client:
     command: Callable[[Endpoint, Path, int], list[str]]
     packages: dict[str, str]
     settings: dict[str, str] = field(default_factory=dict)
-
-
-def last_line(text: str) -> str:
-    """The last line that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
 
 
 def ours() -> Client:
@@ -101,28 +92,13 @@ def peer(name: str, envs: Path) -> Client:
     Raises:
         FailedError: when it cannot be.
     """
-    home = envs.absolute() / name
-    python, pins = home / "bin" / "python", home / "pins.txt"
-    wanted = "\n".join(PEERS[name])
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-    if not python.exists() or not pins.exists() or pins.read_text() != wanted:
-        print(f"installing {name} in {home}", flush=True)
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(home)],
-            [*pip, "install", *PEERS[name]],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise FailedError(last_line(done.stderr or done.stdout))
-        pins.write_text(wanted)
-    listed = subprocess.run([*pip, "list", "--format", "json"], capture_output=True, text=True)
-    packages = {each["name"]: each["version"] for each in json.loads(listed.stdout)}
+    there = install(name, PEERS[name], envs)
     program = str(Path(__file__).with_name(f"peer_{name}.py"))
 
     def command(served: Endpoint, folder: Path, count: int) -> list[str]:
-        return [str(python), program, served.base_url, str(count), str(folder / "cache")]
+        return [str(there.python), program, served.base_url, str(count), str(folder / "cache")]
 
-    return Client(name, command, packages, QUIET)
+    return Client(name, command, there.packages, QUIET)
 
 
 @contextmanager
@@ -334,7 +310,12 @@ def main() -> int:
     args = parser.parse_args()
     (Path.cwd() / ".holisafe").mkdir(exist_ok=True)
     rows = min(ROWS, args.count)
-    report: Result = {"environment": environment(), "count": args.count, "runs": args.runs, "rows": rows}
+    report: Result = {
+        "environment": environment(PACKAGES),
+        "count": args.count,
+        "runs": args.runs,
+        "rows": rows,
+    }
     report |= {"clients": {}, "results": {}}
     clients = [ours()]
     for name in PEERS:

@@ -44,7 +44,7 @@ from pipeline.annotators.llm import (
     Voter,
 )
 from pipeline.annotators.panel import Panel, check_endpoints, open_endpoint, open_panel, vote_all
-from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
+from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "aggregate_class",
     "check_endpoints",
     "describe",
+    "embedded",
     "image_classes",
     "image_item",
     "label_images",

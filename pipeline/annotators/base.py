@@ -104,17 +104,24 @@ class ImageItem:
 
 
 def image_item(
-    item_id: str, caption: str | None, ocr_text: str | None, jpeg: bytes, egress_class: str = ""
+    item_id: str,
+    caption: str | None,
+    ocr_text: str | None,
+    jpeg: bytes | Callable[[], bytes],
+    egress_class: str = "",
 ) -> ImageItem:
-    """An image from its normalised file; it is decoded when it is looked at, and not before."""
+    """An image from its normalised file; it is decoded, or read too, when it is looked at and not before."""
+
+    def read() -> bytes:
+        return jpeg if isinstance(jpeg, bytes) else jpeg()
 
     def load() -> Image:
         import PIL.Image
 
-        with PIL.Image.open(io.BytesIO(jpeg)) as opened:
+        with PIL.Image.open(io.BytesIO(read())) as opened:
             return opened.convert("RGB")
 
-    return ImageItem(item_id, caption, ocr_text, load, lambda: jpeg, egress_class)
+    return ImageItem(item_id, caption, ocr_text, load, read, egress_class)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from schemas.errors import InputError
 from schemas.params import Annotators
 
 if TYPE_CHECKING:
-    from pipeline.encoders import TextEncoder
+    from pipeline.encoders import FeatureStore, TextEncoder
     from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
     from pipeline.workspace import Progress, Workspace
 
@@ -43,6 +43,7 @@ class Panel:
     workspace: Workspace
     voters: Mapping[str, Voter]
     stage: str
+    features: FeatureStore | None = None
 
     @cached_property
     def text(self) -> Sequence[Annotator[TextItem]]:
@@ -78,15 +79,24 @@ class Panel:
     @cached_property
     def image(self) -> Sequence[Annotator[ImageItem]]:
         """Who judges images: by pixels on safety and class, by nudity, and the endpoints that params name."""
-        from pipeline.encoders import load_image_encoder, load_nudity_classifier
+        from pipeline.encoders import load_encoder, load_nudity_classifier
+        from pipeline.encoders.calibrate import load_calibration
 
-        params, taxonomy = self.workspace.params, self.workspace.taxonomy
+        params, taxonomy, root = self.workspace.params, self.workspace.taxonomy, self.workspace.root
+        said, network = params.encoder, load_encoder(params.encoder, root)
+        calibration = None
+        if said.calibration is not None:
+            path = root / said.calibration
+            calibration = load_calibration(path, network.identity, said.temperature, said.offset)
         encoder = EncoderAnnotator(
-            load_image_encoder(),
+            network,
             taxonomy,
-            temperature=params.encoder.temperature,
-            offset=params.encoder.offset,
+            family=said.family,
+            temperature=said.temperature,
+            offset=said.offset,
             threshold=params.thresholds.image_safe,
+            kept=self.features,
+            calibration=calibration,
         )
         return [
             encoder,
@@ -137,6 +147,7 @@ def open_panel(workspace: Workspace, stage: str, *, sends: bool = True) -> Itera
     Raises:
         InputError: when an endpoint's key or script is missing.
     """
+    from pipeline.encoders import FeatureStore
     from pipeline.engine import BlobStore, Budget, Engine, PlannedEndpoint, open_cache
 
     params = workspace.params
@@ -160,7 +171,10 @@ def open_panel(workspace: Workspace, stage: str, *, sends: bool = True) -> Itera
                 blobs=blobs if said.sees == "pixels" else None,
                 egress=params.allowed(name),
             )
-        yield Panel(workspace, voters, stage)
+        features = None
+        if sends and stage == "label_images":
+            features = running.enter_context(FeatureStore(workspace.features))
+        yield Panel(workspace, voters, stage, features)
 
 
 def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoint:

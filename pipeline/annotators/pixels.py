@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -15,12 +16,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.annotators.heads import Floats
+    from pipeline.encoders import FeatureStore
+    from pipeline.encoders.calibrate import Calibration
     from pipeline.workspace import Progress
     from schemas.taxonomy import Taxonomy
 
-__all__ = ["Compares", "EncoderAnnotator", "NudityAnnotator", "ScoresNudity"]
+__all__ = ["Compares", "EncoderAnnotator", "NudityAnnotator", "ScoresNudity", "embedded"]
 
 BATCH = 16
+LOOKED_UP = 1024
+"""Images whose kept embeddings are looked up together."""
+COMMITTED = 64
+"""New embeddings that are kept together: what a kill can cost."""
 
 Seen = TypeVar("Seen")
 
@@ -28,8 +35,13 @@ Seen = TypeVar("Seen")
 class Compares(Protocol):
     """An image-text encoder."""
 
-    def embed(self, images: Sequence[Image]) -> Floats:
-        """Embeddings of images, of length 1."""
+    @property
+    def identity(self) -> str:
+        """Name of what turns images into embeddings."""
+        ...
+
+    def embed_each(self, loads: Iterable[Callable[[], Image]]) -> Iterator[Floats | str]:
+        """The embedding of each image, of length 1, or why it did not load; few are in memory at once."""
         ...
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
@@ -43,6 +55,37 @@ class ScoresNudity(Protocol):
     def score(self, images: Sequence[Image]) -> list[float]:
         """P(pornographic) of each image."""
         ...
+
+
+def embedded(
+    encoder: Compares, items: Sequence[ImageItem], kept: FeatureStore | None
+) -> Iterator[tuple[ImageItem, Floats | str]]:
+    """Each item with its embedding, or with why its image did not load.
+
+    Args:
+        encoder: an image-text encoder.
+        items: their images are loaded as they are needed.
+        kept: where embeddings are kept and looked up; None for nowhere.
+    """
+    if kept is None:
+        yield from zip(items, encoder.embed_each(item.load for item in items), strict=True)
+        return
+    who = encoder.identity
+    for start in range(0, len(items), LOOKED_UP):
+        some = items[start : start + LOOKED_UP]
+        contents = {item.id: hashlib.sha256(item.jpeg()).hexdigest() for item in some if item.jpeg}
+        known = kept.get(who, contents)
+        seen = iter(encoder.embed_each(item.load for item in some if item.id not in known))
+        new: list[tuple[str, str, Floats]] = []
+        for item in some:
+            row = known[item.id] if item.id in known else next(seen)
+            if item.id in contents and item.id not in known and not isinstance(row, str):
+                new.append((item.id, contents[item.id], row))
+            if len(new) == COMMITTED:
+                kept.put(who, new)
+                new = []
+            yield item, row
+        kept.put(who, new)
 
 
 class EncoderAnnotator:
@@ -64,6 +107,8 @@ class EncoderAnnotator:
         temperature: float = 0.05,
         offset: float = 0.0,
         threshold: float = 0.5,
+        kept: FeatureStore | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Embed the sentences.
 
@@ -74,9 +119,14 @@ class EncoderAnnotator:
             temperature: turns cosines into shares.
             offset: taken from the cosine of every unsafe sentence; calibrates the encoder.
             threshold: P(unsafe) from which its own value is `unsafe`.
+            kept: where embeddings are kept; by default they are not.
+            calibration: thresholds by class; with them P(unsafe) is that of the likeliest class, .5 at its
+                threshold.
         """
         self.family = family
-        self._encoder = encoder
+        self._kept = kept
+        self._calibration = calibration
+        self.encoder = encoder
         self._temperature = temperature
         self._offset = offset
         self._threshold = threshold
@@ -90,7 +140,7 @@ class EncoderAnnotator:
     def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
         """Two votes an item, on `image_safe` and on `image_class`."""
         votes: list[Vote] = []
-        for item, row in _looked_at(items, lambda images: list(self._encoder.embed(images))):
+        for item, row in embedded(self.encoder, items, self._kept):
             if isinstance(row, str):
                 votes.append(failed_vote(item.id, self, "error", row))
             else:
@@ -98,15 +148,29 @@ class EncoderAnnotator:
             progress.advance()
         return votes
 
-    def _votes(self, item_id: str, row: NDArray[np.float64]) -> list[Vote]:
-        unsafe = np.array([(vectors @ row).max() - self._offset for _, vectors in self._unsafe])
+    def shares(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the unsafe sentences of each of `unsafe_classes` have in the softmax, for one embedding."""
+        unsafe = self._nearest_unsafe(row)
         safe = np.array([(vectors @ row).max() for vectors in self._safe])
-        shares = softmax(np.concatenate([unsafe, safe]).round(4) / self._temperature)
-        score = float(shares[: len(unsafe)].sum())
-        best = int(unsafe.argmax())
+        return softmax(np.concatenate([unsafe, safe]).round(4) / self._temperature)[: len(unsafe)]
+
+    def _nearest_unsafe(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([(vectors @ row).max() - self._offset for _, vectors in self._unsafe])
+
+    @property
+    def unsafe_classes(self) -> list[str]:
+        """The classes that have unsafe sentences."""
+        return [name for name, _ in self._unsafe]
+
+    def _votes(self, item_id: str, row: NDArray[np.float64]) -> list[Vote]:
+        shares = self.shares(row)
+        score = float(shares.sum())
+        best = int(self._nearest_unsafe(row).argmax())
         support = float(shares[best] / score) if score else 0.0
-        name = self._unsafe[best][0]
+        if self._calibration is not None:
+            score = self._calibration.score(self.unsafe_classes, shares)
         value = "unsafe" if round(score, 3) >= self._threshold else "safe"
+        name = self.unsafe_classes[best]
         return [
             vote(item_id, self, value, score),
             Vote(item_id, "image_class", self.name, self.family, "ok", name, round(support, 3)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -11,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pipeline.store import sha256_bytes
 from schemas.params import Curate
 
-__all__ = ["Normalised", "RejectedImageError", "normalise"]
+__all__ = ["Normalised", "RejectedImageError", "normalise", "on_white", "opened"]
 
 MIN_SIDE = 32
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
@@ -28,10 +30,20 @@ class RejectedImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """A normalised image: `image` is RGB 8 bit, `data` its JPEG, `stripped` what was removed."""
+    """A normalised image.
+
+    Attributes:
+        image: RGB, 8 bit.
+        data: its JPEG file.
+        pixels_sha256: of the pixels that went into the file.
+        area: how many pixels it had before it was scaled down.
+        stripped: kinds of metadata that were removed.
+        notes: what was changed.
+    """
 
     image: Image.Image
     data: bytes
+    area: int
     pixels_sha256: str
     stripped: tuple[str, ...]
     notes: tuple[str, ...]
@@ -47,38 +59,63 @@ def normalise(data: bytes, params: Curate) -> Normalised:
     Raises:
         RejectedImageError: empty, not a raster image, damaged, too small, or declaring too many pixels.
     """
+    with opened(data, params.max_pixels) as source:
+        source.load()
+        stripped = _metadata_in(source)
+        image, notes = _to_rgb(source)
+    area = image.width * image.height
+    if max(image.size) > params.max_side:
+        notes.append(f"scaled down from {image.width} x {image.height}")
+        image.thumbnail((params.max_side, params.max_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0, optimize=True)
+    return Normalised(
+        image, buffer.getvalue(), area, sha256_bytes(image.tobytes()), tuple(stripped), tuple(notes)
+    )
+
+
+@contextmanager
+def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """A raster image whose declared size is in order; nothing is decoded yet.
+
+    Raises:
+        RejectedImageError: empty, not a raster image, damaged, too small, or declaring too many pixels; also
+            for what decoding it inside the context finds.
+    """
     if not data:
         raise RejectedImageError("zero bytes")
     with warnings.catch_warnings():
         # The size is checked below against the params; Pillow's own limit would only warn twice.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-                width, height = opened.size
-                if width * height > params.max_pixels:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
                     raise RejectedImageError(
                         "too many pixels",
-                        f"declares {width} x {height}; curate.max_pixels is {params.max_pixels}",
+                        f"declares {width} x {height}; curate.max_pixels is {max_pixels}",
                     )
                 if min(width, height) < MIN_SIDE:
                     raise RejectedImageError(
                         "too small", f"{width} x {height}; both sides must reach {MIN_SIDE}"
                     )
-                opened.load()
-                stripped = _metadata_in(opened)
-                image, notes = _to_rgb(opened)
+                yield image
         except UnidentifiedImageError:
             raise RejectedImageError("not a raster image", f"begins with {data[:12]!r}") from None
         except Image.DecompressionBombError as error:
             raise RejectedImageError("too many pixels", str(error)) from error
         except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
             raise RejectedImageError("damaged image", f"{type(error).__name__}: {error}") from error
-    if max(image.size) > params.max_side:
-        notes.append(f"scaled down from {image.width} x {image.height}")
-        image.thumbnail((params.max_side, params.max_side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0, optimize=True)
-    return Normalised(image, buffer.getvalue(), sha256_bytes(image.tobytes()), tuple(stripped), tuple(notes))
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """A picture with an alpha channel as RGB on white; any other as it is."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    rgba = image.convert("RGBA")
+    flat = Image.new("RGB", rgba.size, "white")
+    flat.paste(rgba, mask=rgba.getchannel("A"))
+    return flat
 
 
 def _metadata_in(image: Image.Image) -> list[str]:
@@ -108,11 +145,9 @@ def _to_rgb(opened: Image.Image) -> tuple[Image.Image, list[str]]:
         image = image.convert("F").point(lambda value: value * (255.0 / span)).convert("L")
     if profile and image.mode in {"RGB", "CMYK", "L"}:
         image = _to_srgb(image, profile, notes)
-    if "A" in image.getbands() or "transparency" in image.info:
+    if (flat := on_white(image)) is not image:
         notes.append("flattened on white")
-        rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, "white")
-        image.paste(rgba, mask=rgba.getchannel("A"))
+        image = flat
     if image.mode != "RGB":
         notes.append(f"{image.mode} converted to RGB")
         image = image.convert("RGB")

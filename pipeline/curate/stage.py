@@ -1,22 +1,40 @@
-"""Stage curate."""
+"""Stage curate.
+
+Worker processes decode, normalise, hash and read; what they give is written at once. What stays in memory of
+an image is its hash, its text and a few words, so that a million fit. Duplicates and sides are decided when
+all have been seen, and the rows that stay are then copied.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.curate.duplicates import Fingerprint, fingerprint, groups
-from pipeline.curate.normalise import Normalised, RejectedImageError, normalise
+import numpy as np
+import pyarrow as pa
+
+from pipeline.annotators import embedded, image_item
+from pipeline.curate import similar
+from pipeline.curate.clusters import heads, near_pairs
+from pipeline.curate.hashing import packed
+from pipeline.curate.ingest import Ingested, Job, ingest
 from pipeline.curate.split import Group, SplitLedger, assign_sides
-from pipeline.encoders import TextReader, load_nudity_classifier
-from pipeline.store import Failures, TableWriter, read_rows
+from pipeline.curate.text import same_text
+from pipeline.encoders import FeatureStore, load_encoder
+from pipeline.parallel import WorkerDied, in_processes
+from pipeline.store import Cells, Failures, TableWriter, read_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import IMAGES
 
 __all__ = ["run"]
+
+DECIDED = ("leak_group", "split")
+"""The columns that are known when all images have been seen."""
+_KNOWN_LICENCE = {"yes": 0, "no": 1, "unknown": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,107 +42,152 @@ class _Known:
     """What is kept of each image in memory: no pixels."""
 
     image_id: str
+    source: str
     stratum: str
+    licence_rank: int
     area: int
-    print: Fingerprint
+    hash: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an image that stays belongs."""
+
+    leak_group: str
+    split: str
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
-    """Write `images.parquet` (normalised bytes, hashes, text read, side) and `failures.parquet`."""
+    """Write `images.parquet` (normalised bytes, hashes, signals, side) and `failures.parquet`."""
     failures = Failures("curate")
-    params = workspace.params.curate
-    kept: dict[str, dict[str, Any]] = {}
-    known: list[_Known] = []
-    nudity, reader = load_nudity_classifier(), TextReader()
-    raw = list(_raw(workspace))
-    progress.start("curate", len(raw))
-    for row in raw:
-        progress.advance()
-        if row["image_id"] in kept:
-            failures.add(row["image_id"], row["source"], "exact duplicate", kept[row["image_id"]]["source"])
-            continue
-        try:
-            done = normalise(row.pop("bytes"), params)
-        except RejectedImageError as rejected:
-            failures.add(row["image_id"], row["source"], rejected.reason, str(rejected))
-            continue
-        score = round(float(nudity.score([done.image])[0]), 3)
-        if score >= params.nudity_reject:
-            failures.add(row["image_id"], row["source"], "nudity", f"score {score}, not stored")
-            continue
-        text = reader.read(done.image).text
-        seen = fingerprint(done.image, text)
-        kept[row["image_id"]] = row | _columns(done, seen, text, score)
-        stratum = f"{row['intended_class']}:{'safe' if row['intended_safe'] else 'unsafe'}"
-        known.append(_Known(row["image_id"], stratum, done.image.width * done.image.height, seen))
-    known = _drop_duplicates(known, kept, failures, workspace)
-    _place(known, kept, failures, workspace)
+    everything = out / "everything.parquet"
+    known = list(_ingested(workspace, everything, failures, progress))
+    keepers = _without_duplicates(known, failures, workspace)
+    scenes = _same_scenes(workspace, everything, keepers, progress)
+    places = _places(keepers, scenes, failures, workspace)
+    progress.start("write", len(places))
     with TableWriter(out / "images.parquet", IMAGES) as images:
-        for item in sorted(known, key=lambda k: k.image_id):
-            if "split" in kept[item.image_id]:
-                images.write(kept[item.image_id])
+        for row in read_rows(everything):
+            if (place := places.get(row["image_id"])) is not None:
+                images.write(row | {"leak_group": place.leak_group, "split": place.split})
+                progress.advance()
+    everything.unlink()
     failures.write(out)
 
 
-def _raw(workspace: Workspace) -> Iterator[dict[str, Any]]:
+def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: Progress) -> Iterator[_Known]:
+    """Write the row of each usable image, without what is not decided yet, and give what that needs."""
+    progress.start("curate", sum(1 for _ in _raw(workspace, ["image_id"])))
+    first: dict[str, str] = {}
+
+    def jobs() -> Iterator[Job]:
+        for row in _raw(workspace):
+            before = first.get(row["image_id"])
+            first.setdefault(row["image_id"], row["source_uri"])
+            yield Job(row, workspace.params.curate, before)
+
+    schema = pa.schema([field for field in IMAGES if field.name not in DECIDED])
+    with TableWriter(target, schema) as rows:
+        for job, done in in_processes(ingest, jobs()):
+            progress.advance()
+            row = job.row
+            if isinstance(done, WorkerDied):
+                failures.add(row["image_id"], row["source_uri"], "killed the process that decoded it")
+            elif not isinstance(done, Ingested):
+                failures.add(row["image_id"], row["source_uri"], done.reason, done.detail)
+            else:
+                rows.write(row | done.columns)
+                yield _Known(
+                    row["image_id"],
+                    row["source_uri"],
+                    f"{row['intended_class']}:{'safe' if row['intended_safe'] else 'unsafe'}",
+                    _KNOWN_LICENCE[row["redistributable"]],
+                    done.area,
+                    done.hash,
+                    done.columns["ocr_text"],
+                )
+
+
+def _raw(workspace: Workspace, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     for stage in ("collect", "generate"):
-        yield from read_rows(workspace.stage_dir(stage) / "images.parquet")
+        yield from read_rows(workspace.stage_dir(stage) / "images.parquet", columns)
 
 
-def _columns(done: Normalised, seen: Fingerprint, text: str, nudity: float) -> dict[str, Any]:
-    return {
-        "pixels_sha256": done.pixels_sha256,
-        "phash": seen.hex,
-        "width": done.image.width,
-        "height": done.image.height,
-        "stripped": list(done.stripped),
-        "notes": list(done.notes),
-        "ocr_text": text,
-        "nudity": nudity,
-        "bytes": done.data,
-    }
+def _groups(
+    images: Sequence[_Known], bits: int, bits_fine: int, more: Iterable[tuple[str, str]] = ()
+) -> list[list[_Known]]:
+    """Images that are near and show the same text, joined; in the order of their first members.
 
-
-def _drop_duplicates(
-    known: list[_Known], kept: dict[str, dict[str, Any]], failures: Failures, workspace: Workspace
-) -> list[_Known]:
-    """Keep the largest of each picture; of equal ones the first by image id."""
-    params = workspace.params.curate
-    heads = groups([k.print for k in known], params.near_duplicate_bits, params.near_duplicate_bits_fine)
+    `more` names pairs by image id that are to be joined as well.
+    """
+    pairs = near_pairs(packed([image.hash for image in images]), bits, bits_fine)
+    same = [(i, j) for i, j in pairs.tolist() if same_text(images[i].text, images[j].text)]
+    position = {image.image_id: i for i, image in enumerate(images)}
+    same += [(position[one], position[other]) for one, other in more]
     members: dict[int, list[_Known]] = defaultdict(list)
-    for item, head in zip(known, heads, strict=True):
-        members[head].append(item)
+    for image, head in zip(images, heads(len(images), same), strict=True):
+        members[head].append(image)
+    return list(members.values())
+
+
+def _without_duplicates(known: Sequence[_Known], failures: Failures, workspace: Workspace) -> list[_Known]:
+    """Keep the largest of each picture; of equal ones the best known licence, then the smallest id."""
+    params = workspace.params.curate
     keepers = []
-    for same in members.values():
-        keeper, *others = sorted(same, key=lambda k: (-k.area, k.image_id))
+    for group in _groups(known, params.near_duplicate_bits, params.near_duplicate_bits_fine):
+        keeper, *others = sorted(group, key=lambda k: (-k.area, k.licence_rank, k.image_id))
         keepers.append(keeper)
         for other in others:
-            failures.add(
-                other.image_id,
-                kept[other.image_id]["source"],
-                "near-duplicate",
-                kept[keeper.image_id]["source"],
-            )
+            failures.add(other.image_id, other.source, "near-duplicate", keeper.source)
     return keepers
 
 
-def _place(
-    known: list[_Known], kept: dict[str, dict[str, Any]], failures: Failures, workspace: Workspace
-) -> None:
+def _same_scenes(
+    workspace: Workspace, table: Path, images: Sequence[_Known], progress: Progress
+) -> list[tuple[str, str]]:
+    """Pairs of images, by id, whose embeddings are as near as params say; none where params do not ask."""
+    least = workspace.params.curate.leak_cosine
+    if least is None or not images:
+        return []
+    wanted = {image.image_id for image in images}
+    files = Cells(table, "bytes")
+    items = [
+        image_item(row["image_id"], None, None, partial(files.__getitem__, position))
+        for position, row in enumerate(read_rows(table, ["image_id"]))
+        if row["image_id"] in wanted
+    ]
+    progress.start("embed", len(items))
+    encoder = load_encoder(workspace.params.encoder, workspace.root)
+    ids, rows = [], []
+    with FeatureStore(workspace.features) as kept:
+        for item, row in embedded(encoder, items, kept):
+            progress.advance()
+            if not isinstance(row, str):  # else it does not load, which label_images tells
+                ids.append(item.id)
+                rows.append(row)
+    return [(pair.first, pair.second) for pair in similar.near_pairs(ids, np.stack(rows), least)]
+
+
+def _places(
+    images: Sequence[_Known], scenes: Iterable[tuple[str, str]], failures: Failures, workspace: Workspace
+) -> dict[str, _Place]:
+    """The leak group and the side of each image, but for those that would join both sides."""
     params = workspace.params
-    ordered = sorted(known, key=lambda k: k.image_id)
-    heads = groups([k.print for k in ordered], params.curate.leak_bits, 256)
-    members: dict[int, list[_Known]] = defaultdict(list)
-    for item, head in zip(ordered, heads, strict=True):
-        members[head].append(item)
+    # A group is named after its smallest id, whatever the order in which images came.
+    ordered = sorted(images, key=lambda k: k.image_id)
+    found = _groups(ordered, params.curate.leak_bits, params.curate.leak_bits_fine, scenes)
+    groups = [Group(tuple(k.image_id for k in group), group[0].stratum) for group in found]
     ledger = SplitLedger(workspace.state / "splits.jsonl")
-    leak_groups = [Group(tuple(k.image_id for k in same), same[0].stratum) for same in members.values()]
-    sides, aside = assign_sides(leak_groups, ledger, params.split.test_share, params.seed)
+    sides, aside = assign_sides(groups, ledger, params.split.test_share, params.seed)
     ledger.save()
+    source = {image.image_id: image.source for image in images}
     for group, reason in aside:
         for image_id in group.image_ids:
-            failures.add(image_id, kept[image_id]["source"], "would leak across the split", reason)
-    for group in leak_groups:
-        for image_id in group.image_ids:
-            if image_id in sides:
-                kept[image_id] |= {"leak_group": group.image_ids[0][:16], "split": sides[image_id]}
+            failures.add(image_id, source[image_id], "would leak across the split", reason)
+    return {
+        image_id: _Place(group.image_ids[0][:16], sides[image_id])
+        for group in groups
+        for image_id in group.image_ids
+        if image_id in sides
+    }

@@ -5,18 +5,16 @@ The same input gives the same output whatever else is in the call: threads are f
 to one size. Scores still differ in the last bits between kinds of processor, so round before deciding.
 """
 
-from pipeline.encoders.image import (
-    ImageEncoder,
-    ImageTextEncoder,
-    OpenClipEncoder,
-    load_image_encoder,
-    load_open_clip,
-)
+from pipeline.encoders.checkpoint import OpenClipEncoder
+from pipeline.encoders.choose import check_encoder, encoder_identity, load_encoder
+from pipeline.encoders.features import FeatureStore
+from pipeline.encoders.image import ImageEncoder, ImageTextEncoder, load_image_encoder
 from pipeline.encoders.nudity import NudityClassifier, load_nudity_classifier
 from pipeline.encoders.ocr import ReadText, TextReader
 from pipeline.encoders.text import TextEncoder, load_text_encoder
 
 __all__ = [
+    "FeatureStore",
     "ImageEncoder",
     "ImageTextEncoder",
     "NudityClassifier",
@@ -24,8 +22,10 @@ __all__ = [
     "ReadText",
     "TextEncoder",
     "TextReader",
+    "check_encoder",
+    "encoder_identity",
+    "load_encoder",
     "load_image_encoder",
     "load_nudity_classifier",
-    "load_open_clip",
     "load_text_encoder",
 ]

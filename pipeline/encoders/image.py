@@ -7,7 +7,7 @@ classes of ImageNet, and MiniLM, which embeds sentences. An image is placed amon
 * a linear head on the network's 1,280 features, trained on captioned drawings (docs/encoder.md).
 
 It is far weaker than encoders trained on hundreds of millions of pairs, and its cosines have a scale of
-their own: calibrate thresholds. `load_open_clip` puts any open_clip checkpoint in its place.
+their own: calibrate thresholds. `OpenClipEncoder` puts any open_clip checkpoint in its place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.encoders._common import (
 from pipeline.encoders.text import TextEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from PIL.Image import Image
 
@@ -59,6 +59,9 @@ class ImageTextEncoder(Protocol):
     def embed(self, images: Sequence[Image]) -> FloatArray:
         """Return (n, d) float32 image embeddings with rows of length 1."""
 
+    def embed_each(self, loads: Iterable[Callable[[], Image]]) -> Iterator[FloatArray | str]:
+        """Load and embed images as they come; yield a row for each, or why it did not load."""
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Return (n, d) float32 text embeddings with rows of length 1."""
 
@@ -76,9 +79,10 @@ def class_names() -> list[str]:
     return list(IMAGENET_CLASSNAMES)
 
 
-def _best(probabilities: FloatArray, names: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
+def best(probabilities: FloatArray, names: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
+    """The k likeliest of each row as (name, probability), best first; ties keep their order."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return [[(names[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)]
+    return [[(names[i], float(row[i])) for i in top] for row, top in zip(probabilities, order, strict=True)]
 
 
 def _each(items: Sequence[Any] | FloatArray, function: Callable[[Any], Any], width: int) -> FloatArray:
@@ -238,64 +242,23 @@ class ImageEncoder:
         """Return image embeddings in the text encoder's space, (n, 384) float32, rows of length 1."""
         return self.embed_features(self.features(images))
 
+    def embed_each(self, loads: Iterable[Callable[[], Image]]) -> Iterator[FloatArray | str]:
+        """Load and embed one image after another; yield a row for each, or why it did not load."""
+        for load in loads:
+            try:
+                image = load()
+            except (OSError, ValueError) as error:
+                yield f"the image does not load: {error}"
+            else:
+                yield self.embed([image])[0]
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Return text embeddings, (n, 384) float32, rows of length 1."""
         return self.text.embed(texts)
 
     def objects(self, images: Sequence[Image], k: int = 5) -> list[list[tuple[str, float]]]:
         """Return the k likeliest ImageNet classes of each image as (name, probability), best first."""
-        return _best(self.probabilities(self.features(images)), self._names, k)
-
-    def similarity(self, images: Sequence[Image], texts: Sequence[str]) -> FloatArray:
-        """Return (n, m) float32 cosines of images and texts, -1..1."""
-        return cosines(self.embed(images), self.embed_texts(texts))
-
-
-class OpenClipEncoder:
-    """Any other open_clip architecture with a checkpoint from a local file."""
-
-    def __init__(self, arch: str, checkpoint: Path) -> None:
-        """Build the architecture, such as ViT-B-32, and load its weights from the checkpoint."""
-        import open_clip
-
-        require(checkpoint, f"open_clip weights for {arch}")
-        if arch not in open_clip.list_models():
-            raise ValueError(f"{arch}: no architecture of open_clip; open_clip.list_models() names them all.")
-        self.checkpoint = checkpoint
-        self.arch = arch
-        with quiet():
-            self._model, _, self._preprocess = open_clip.create_model_and_transforms(
-                arch, pretrained=str(checkpoint)
-            )
-        self._model.eval()
-        self._tokenizer = open_clip.get_tokenizer(arch)
-        self.dim: int = open_clip.get_model_config(arch)["embed_dim"]
-
-    @cached_property
-    def identity(self) -> str:
-        """Name of the weights, for cache keys."""
-        return f"{self.arch}-{fingerprint([self.checkpoint])}"
-
-    @cached_property
-    def _class_vectors(self) -> FloatArray:
-        return self.embed_texts([f"a photo of a {name}." for name in class_names()])
-
-    def embed(self, images: Sequence[Image]) -> FloatArray:
-        """Return image embeddings, (n, d) float32, rows of length 1."""
-        encode = self._model.encode_image
-        return unit(_each(images, lambda i: encode(self._preprocess(on_white(i))[None]), self.dim))
-
-    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Return text embeddings, (n, d) float32, rows of length 1."""
-        encode = self._model.encode_text
-        return unit(_each(texts, lambda text: encode(self._tokenizer([text])), self.dim))
-
-    def objects(self, images: Sequence[Image], k: int = 5) -> list[list[tuple[str, float]]]:
-        """Return the k likeliest ImageNet classes, told from their names (zero-shot), best first."""
-        scale = float(self._model.logit_scale.detach().exp())
-        logits = scale * cosines(self.embed(images), self._class_vectors).astype(np.float64)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return _best((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32), class_names(), k)
+        return best(self.probabilities(self.features(images)), self._names, k)
 
     def similarity(self, images: Sequence[Image], texts: Sequence[str]) -> FloatArray:
         """Return (n, m) float32 cosines of images and texts, -1..1."""
@@ -307,8 +270,3 @@ def load_image_encoder() -> ImageEncoder:
     from pipeline.models import locate
 
     return ImageEncoder(locate("efficientnet-lite2"), locate("all-minilm-l6-v2"))
-
-
-def load_open_clip(arch: str, checkpoint: Path) -> OpenClipEncoder:
-    """Load any open_clip architecture with a checkpoint from a local file."""
-    return OpenClipEncoder(arch, checkpoint)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 from pipeline.engine.endpoint import EndpointError
-from pipeline.store import sha256_bytes
-from pipeline.store.atomic import write_bytes
+from pipeline.store.blobs import Blobs, LostBlobError
 
 __all__ = ["BlobMissingError", "BlobStore"]
 
@@ -16,19 +12,8 @@ class BlobMissingError(EndpointError):
     """An image that a call names is not there, or is not what its name says."""
 
 
-class BlobStore:
-    """A folder of files named by their hash: `ab/cdef…`."""
-
-    def __init__(self, folder: Path) -> None:
-        """Name the folder; it is made when the first image comes."""
-        self.folder = folder
-
-    def put(self, data: bytes) -> str:
-        """Keep `data` and return its hash; what is there already stays."""
-        sha256 = sha256_bytes(data)
-        if not self.path(sha256).exists():
-            write_bytes(self.path(sha256), data)
-        return sha256
+class BlobStore(Blobs):
+    """The images that calls name; one that is lost is an error of its call."""
 
     def __call__(self, sha256: str) -> bytes:
         """The bytes of a hash.
@@ -37,31 +22,6 @@ class BlobStore:
             BlobMissingError: when they are not there, or are no longer the same.
         """
         try:
-            data = self.path(sha256).read_bytes()
-        except FileNotFoundError:
-            raise BlobMissingError(
-                f"{self.path(sha256)}: the image {sha256[:12]} is not here; run the stage that made it again"
-            ) from None
-        if sha256_bytes(data) != sha256:
-            raise BlobMissingError(
-                f"{self.path(sha256)}: its bytes have changed; delete it and run the stage that made it again"
-            )
-        return data
-
-    def path(self, sha256: str) -> Path:
-        """Where the bytes of a hash are, or would be."""
-        return self.folder / sha256[:2] / sha256[2:]
-
-    def hashes(self) -> Iterator[str]:
-        """The hash of every image, in their order."""
-        for path in sorted(self.folder.glob("[0-9a-f][0-9a-f]/*")):
-            if not path.name.startswith("."):
-                yield path.parent.name + path.name
-
-    def size(self, sha256: str) -> int:
-        """How many bytes an image has."""
-        return self.path(sha256).stat().st_size
-
-    def delete(self, sha256: str) -> None:
-        """Delete an image, if it is there."""
-        self.path(sha256).unlink(missing_ok=True)
+            return super().__call__(sha256)
+        except LostBlobError as error:
+            raise BlobMissingError(str(error)) from None

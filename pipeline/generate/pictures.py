@@ -325,13 +325,14 @@ def _row(
     }
     return {
         "image_id": sha256_bytes(data),
-        "source": f"picture:{wanted.id}",
+        "source_uri": f"picture:{wanted.id}",
         "source_kind": maker.kind,
-        "source_url": "",
+        "page_url": "",
         "source_package": "",
         "author": AUTHOR,
         "licence": maker.licence,
         "redistributable": maker.redistributable,
+        "retrieved_at": "",
         "generator": generator,
         "recipe": canonical_json({**recipe, **about}),
         "caption": said.caption,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pipeline.collect.blocklist import BLOCKED, BlockLists, load_block_lists
+from pipeline.collect.fetched import now
 from pipeline.generate.draw import DrawingError, draw
 from pipeline.generate.encoding import encode, image_seed
 from pipeline.generate.pictures import AUTHOR, Made, make_pictures
@@ -27,6 +29,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures = Failures("generate")
     wanted = {info.name for info in workspace.classes()}
     limits = workspace.params.generate.drawings
+    lists = load_block_lists(workspace.root, workspace.params.collect.block_lists)
     drawings = take_per_class(
         (d for d in drawings_of(workspace.taxonomy, workspace.params.seed) if d[0].name in wanted),
         limits,
@@ -43,16 +46,20 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                 failures.add("", f"drawing:{drawing.id}", "cannot be drawn", str(error))
                 continue
             data, _ = encode(drawn.image, drawing.id)
+            if match := lists.hit(data):
+                failures.add(sha256_bytes(data), f"drawing:{drawing.id}", BLOCKED, f"{match} at {now()}")
+                continue
             images.write(
                 {
                     "image_id": sha256_bytes(data),
-                    "source": f"drawing:{drawing.id}",
+                    "source_uri": f"drawing:{drawing.id}",
                     "source_kind": "drawing",
-                    "source_url": "",
+                    "page_url": "",
                     "source_package": "",
                     "author": AUTHOR,
                     "licence": OWN_LICENCE,
                     "redistributable": "yes",
+                    "retrieved_at": "",
                     "generator": f"drawn:{drawing.kind}",
                     "recipe": canonical_json(drawn.recipe),
                     "caption": drawing.caption,
@@ -64,18 +71,24 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                 }
             )
         if workspace.params.generate.pictures:
-            made = _written(images, make_pictures(workspace, failures, progress))
+            made = _written(images, make_pictures(workspace, failures, progress), lists, failures)
             write_rows(out / "calls.parquet", CALLS, made)
     failures.write(out)
 
 
-def _written(images: TableWriter, made: Iterable[Made]) -> Iterator[dict[str, str]]:
-    """Write the row of each picture; gives the calls that it rests on."""
+def _written(
+    images: TableWriter, made: Iterable[Made], lists: BlockLists, failures: Failures
+) -> Iterator[dict[str, str]]:
+    """Write the row of each picture that is on no block list; gives the calls that it rests on."""
     for picture in made:
-        if picture.row is not None:
-            images.write(picture.row)
+        row = picture.row
+        if row is not None and (match := lists.hit(row["bytes"])):
+            failures.add(row["image_id"], row["source_uri"], BLOCKED, f"{match} at {now()}")
+            row = None
+        if row is not None:
+            images.write(row)
         for key in picture.call_keys:
-            yield {"item_id": picture.row["image_id"] if picture.row else "", "call_key": key}
+            yield {"item_id": row["image_id"] if row else "", "call_key": key}
 
 
 def drawings_of(taxonomy: Taxonomy, seed: int) -> Iterator[tuple[ClassInfo, Drawing, int]]:

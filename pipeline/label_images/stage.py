@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from pipeline.annotators import (
     vote_all,
 )
 from pipeline.engine import Request
-from pipeline.store import Failures, read_rows, write_rows
+from pipeline.store import Cells, Failures, read_rows, write_rows
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import CLASS_NONE, IMAGE_LABELS, VOTES
+from schemas.rows import CLASS_NONE, IMAGE_LABELS, IMAGES, VOTES
 from schemas.taxonomy import Taxonomy
 
 __all__ = ["requests", "run"]
@@ -37,7 +38,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """
     failures = Failures("label_images")
     images = _images(workspace)
-    items = [_item(image) for image in images]
+    items = _items(workspace, images)
     votes: dict[str, list[Vote]] = {item.id: [] for item in items}
     with open_panel(workspace, "label_images") as panel:
         for vote in vote_all(panel.image, items, progress):
@@ -54,7 +55,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             wanted = CLASS_NONE if image["intended_safe"] else image["intended_class"]
             got = f"{label.value or 'no label'} ({label.score}), nearest class {named.value}"
             failures.add(
-                image["image_id"], image["source"], "label differs from intention", f"{wanted} -> {got}"
+                image["image_id"], image["source_uri"], "label differs from intention", f"{wanted} -> {got}"
             )
     write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for given in votes.values() for v in given))
@@ -63,19 +64,32 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
     """Each annotator that asks a model, with the calls that this stage has for it now."""
-    items = [_item(image) for image in _images(workspace)]
+    items = _items(workspace, _images(workspace))
     for annotator in panel.image_models:
         yield annotator, [call for call in annotator.requests(items) if call is not None]
 
 
 def _images(workspace: Workspace) -> list[dict[str, Any]]:
-    return list(read_rows(workspace.stage_dir("curate") / "images.parquet"))
+    """What is known of the images, without their files."""
+    return list(read_rows(_table(workspace), [name for name in IMAGES.names if name != "bytes"]))
 
 
-def _item(image: dict[str, Any]) -> ImageItem:
-    return image_item(
-        image["image_id"], image["caption"], image["ocr_text"], image["bytes"], image["intended_class"]
-    )
+def _items(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[ImageItem]:
+    files = Cells(_table(workspace), "bytes")
+    return [
+        image_item(
+            image["image_id"],
+            image["caption"],
+            image["ocr_text"],
+            partial(files.__getitem__, row),
+            image["intended_class"],
+        )
+        for row, image in enumerate(images)
+    ]
+
+
+def _table(workspace: Workspace) -> Path:
+    return workspace.stage_dir("curate") / "images.parquet"
 
 
 def _row(image: dict[str, Any], label: Label, named: ClassLabel, taxonomy: Taxonomy) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 
 from schemas.rows import FAILURES
 
-__all__ = ["Failures", "TableWriter", "read_rows", "write_rows"]
+__all__ = ["Cells", "Failures", "TableWriter", "read_rows", "write_rows"]
 
 ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
 
@@ -27,7 +30,16 @@ class TableWriter:
         self._path = path
         self._schema = schema
         self._partial = path.with_name(f".{path.name}.partial")
-        self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+        columns = dict(_columns(schema))
+        words = [path for path, kind in columns.items() if not pa.types.is_binary(kind)]
+        self._writer = pq.ParquetWriter(
+            self._partial,
+            schema,
+            # Pictures are compressed already, and looking for equal ones would hold them in memory.
+            compression={path: "zstd" if path in words else "none" for path in columns},
+            use_dictionary=words,
+            write_statistics=words,
+        )
         self._rows: list[Mapping[str, Any]] = []
         self.count = 0
 
@@ -75,9 +87,57 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, one row group in memory at a time."""
+    # Not by iter_batches, which keeps what it has read until the file is closed.
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROW_GROUP, columns=list(columns) if columns else None):
-            yield from batch.to_pylist()
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, list(columns) if columns else None).to_pylist()
+
+
+def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    """The path and the type of each column as Parquet stores it."""
+
+    def leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+        if pa.types.is_struct(kind):
+            for field in kind:
+                yield from leaves(f"{path}.{field.name}", field.type)
+        elif pa.types.is_list(kind):
+            yield from leaves(f"{path}.list.element", kind.value_type)
+        else:
+            yield path, kind
+
+    for field in schema:
+        yield from leaves(field.name, field.type)
+
+
+class Cells:
+    """The values of one column, each read when it is asked for; a few row groups stay in memory."""
+
+    _GROUPS = 4
+
+    def __init__(self, path: Path, column: str) -> None:
+        """Open the file."""
+        self._file = pq.ParquetFile(path)
+        self._column = column
+        sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+        self._groups: dict[int, list[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, row: int) -> Any:
+        """The value in the row; several threads may ask.
+
+        Raises:
+            IndexError: when there is no such row.
+        """
+        number = bisect_right(self._ends, row)
+        if row < 0 or number == len(self._ends):
+            raise IndexError(row)
+        with self._lock:
+            if number not in self._groups:
+                while len(self._groups) >= self._GROUPS:
+                    del self._groups[next(iter(self._groups))]
+                self._groups[number] = self._file.read_row_group(number, [self._column])[0].to_pylist()
+            return self._groups[number][row - (self._ends[number - 1] if number else 0)]
 
 
 class Failures:

@@ -26,7 +26,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """
     failures = Failures("synthesize")
     params = workspace.params
-    images = known_images(workspace)
+    images = known_images(workspace, failures)
     by_side = {side: [i for i in images if i.split == side] for side in SIDES}
     sides = _scene_sides(workspace, by_side)
     classes = workspace.classes()
@@ -66,27 +66,41 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures.write(out)
 
 
-def known_images(workspace: Workspace) -> list[KnownImage]:
-    """The accepted images with everything scenes may match on, in the order of their ids."""
+def known_images(workspace: Workspace, failures: Failures | None = None) -> list[KnownImage]:
+    """The accepted images with everything scenes may match on, in the order of their ids.
+
+    An image without subject and objects gets no query, since queries name what it shows.
+
+    Args:
+        workspace: whose images they are.
+        failures: takes the images that get no query.
+    """
     labels = {
         row["image_id"]: row
         for row in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
         if row["accepted"]
     }
     columns = ["image_id", "split", "subject", "caption", "objects", "intended_class"]
-    return [
-        KnownImage(
-            row["image_id"],
-            labels[row["image_id"]]["image_safe"],
-            row["intended_class"],
-            row["split"],
-            row["subject"],
-            row["caption"],
-            tuple(row["objects"]),
-        )
-        for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
-        if row["image_id"] in labels
-    ]
+    known = []
+    for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns):
+        if row["image_id"] not in labels:
+            continue
+        subject = row["subject"] or next(iter(row["objects"]), "")
+        if subject:
+            known.append(
+                KnownImage(
+                    row["image_id"],
+                    labels[row["image_id"]]["image_safe"],
+                    row["intended_class"],
+                    row["split"],
+                    subject,
+                    row["caption"],
+                    tuple(row["objects"]),
+                )
+            )
+        elif failures is not None:
+            failures.add(row["image_id"], "", "no subject", "queries name what an image shows")
+    return known
 
 
 def _scene_sides(workspace: Workspace, by_side: dict[str, list[KnownImage]]) -> dict[str, str]:

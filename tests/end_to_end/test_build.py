@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.conftest import holisafe, make_workspace
+from tests.conftest import REPOSITORY, holisafe, make_workspace
 from tests.images import BAD, ODD
 
 pytestmark = pytest.mark.build
@@ -28,7 +29,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_workspace(
         tmp_path_factory.mktemp("build"),
         CLASSES,
-        collect={
+        collect=yaml.safe_load((REPOSITORY / "params.yaml").read_text())["collect"]
+        | {
             "sources": [{"kind": "folder", "path": "data/seed"}],
             "per_class": {"safe": 100, "unsafe": 5},
         },
@@ -46,7 +48,7 @@ def add_bad_images(seed: Path) -> None:
         meta = {
             "file_name": name, "caption": f"an abstract pattern, {name}", "subject": "an abstract pattern",
             "objects": ["pattern"], "class": CLASSES[0], "safe": True, "license": "CC0-1.0",
-            "author": "a test", "source_url": "", "source_package": "",
+            "author": "a test", "page_url": "", "source_package": "",
         }  # fmt: skip
         lines.append(json.dumps(meta))
     lines.append(json.dumps(meta | {"file_name": "missing.png"}))
@@ -94,9 +96,9 @@ def test_every_bad_image_has_its_reason_and_the_build_went_on(built: Path) -> No
 
 def test_odd_images_were_normalised(built: Path) -> None:
     rows = pq.read_table(
-        built / "data" / "curate" / "images.parquet", columns=["source", "stripped"]
+        built / "data" / "curate" / "images.parquet", columns=["source_uri", "stripped"]
     ).to_pylist()
-    kept = {Path(r["source"]).name: r["stripped"] for r in rows}
+    kept = {Path(r["source_uri"]).name: r["stripped"] for r in rows}
     set_aside = failures(built, "curate")
     for name in ODD:
         assert name in kept or set_aside[name] in {"near-duplicate", "exact duplicate"}
@@ -130,7 +132,7 @@ def test_load_dataset_opens_every_side_that_has_rows(
     assert isinstance(train.features["image"], Image)
     for column in (
         "grade_image", "grade_text", "grade_joint", "expected", "response", "rationale", "votes", "agreement",
-        "source", "licence", "generator", "contrast_square", "lang", "translation_of", "policy_version",
+        "source_uri", "licence", "generator", "contrast_square", "lang", "translation_of", "policy_version",
         "canary", "tier", "generator_terms",
     ):  # fmt: skip
         assert column in train.column_names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,15 @@ class Letters:
         return unit
 
     embed_texts = embed
+
+    identity = "letters"
+
+    def embed_each(self, loads: Iterable[Callable[[], Any]]) -> Iterator[NDArray[np.float32] | str]:
+        for load in loads:
+            try:
+                yield self.embed([load()])[0]
+            except OSError as error:
+                yield str(error)
 
 
 class Scripted:

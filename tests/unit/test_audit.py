@@ -86,7 +86,7 @@ def test_markup_in_a_row_is_shown_not_run() -> None:
     row = {
         "type": "SSS", "caption": evil, "query": evil, "response": evil, "category": "hate",
         "subcategory": "race", "split": "train", "ssu_unverified": False, "expected": "comply",
-        "grade_image": "safe", "grade_joint": "safe", "licence": evil, "source": evil,
+        "grade_image": "safe", "grade_joint": "safe", "licence": evil, "source_uri": evil,
         "votes": [], "picture": "data:,",
     }  # fmt: skip
     empty = {

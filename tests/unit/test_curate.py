@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
-from pipeline.curate.duplicates import Fingerprint, fingerprint, groups, same_picture
+from pipeline.curate.clusters import heads, near_pairs
+from pipeline.curate.hashing import hash_picture, packed
 from pipeline.curate.normalise import RejectedImageError, normalise
 from pipeline.curate.split import Group, SplitConflictError, SplitLedger, assign_sides
 from schemas.params import Curate, load_params
@@ -78,14 +79,10 @@ def test_the_same_bytes_give_the_same_file() -> None:
     assert normalise(data, PARAMS).data == normalise(data, PARAMS).data
 
 
-def prints(image: Image.Image, text: str = "") -> Fingerprint:
-    return fingerprint(image, text)
-
-
-def alike(a: Image.Image, b: Image.Image, text_a: str = "", text_b: str = "") -> bool:
-    return same_picture(
-        prints(a, text_a), prints(b, text_b), PARAMS.near_duplicate_bits, PARAMS.near_duplicate_bits_fine
-    )
+def clusters(images: list[Image.Image]) -> list[int]:
+    hashes = packed([hash_picture(image) for image in images])
+    pairs = near_pairs(hashes, PARAMS.near_duplicate_bits, PARAMS.near_duplicate_bits_fine)
+    return heads(len(images), pairs.tolist())
 
 
 EDITS = {
@@ -104,32 +101,18 @@ def seed_images(count: int) -> list[Image.Image]:
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_edited_copies_are_the_same_picture(edit: str) -> None:
-    hits = [alike(image, EDITS[edit](image)) for image in seed_images(40)]
+    hits = [clusters([image, EDITS[edit](image)]) == [0, 0] for image in seed_images(40)]
     assert sum(hits) >= 38
 
 
 def test_different_pictures_are_not() -> None:
-    pictures = [prints(image) for image in seed_images(60)]
-    heads = groups(pictures, PARAMS.near_duplicate_bits, PARAMS.near_duplicate_bits_fine)
-    assert heads == list(range(len(pictures)))
+    assert clusters(seed_images(60)) == list(range(60))
 
 
-def test_cards_of_one_layout_stay_apart_by_their_text() -> None:
-    def card(name: str) -> Image.Image:
-        image = Image.new("RGB", (320, 200), "#dde6f5")
-        ImageDraw.Draw(image).text((120, 60), name, fill="black", font_size=18)
-        return image
-
-    names = [f"Holder number {n} of {n * 7919 % 100}" for n in range(30)]
-    cards = [prints(card(name), name) for name in names]
-    assert len(set(groups(cards, PARAMS.near_duplicate_bits, PARAMS.near_duplicate_bits_fine))) == 30
-
-
-def test_groups_join_through_a_common_member() -> None:
+def test_clusters_join_through_a_common_member() -> None:
     base = seed_images(1)[0]
-    same = [prints(base), prints(ImageOps.mirror(base)), prints(base.resize((160, 120)))]
-    assert groups(same, PARAMS.near_duplicate_bits, PARAMS.near_duplicate_bits_fine) == [0, 0, 0]
-    assert groups([], 8, 40) == []
+    assert clusters([base, ImageOps.mirror(base), base.resize((160, 120))]) == [0, 0, 0]
+    assert clusters([]) == []
 
 
 def one(name: str, stratum: str = "s") -> Group:

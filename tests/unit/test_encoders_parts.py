@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.encoders import ImageEncoder, NudityClassifier, OpenClipEncoder, TextEncoder
 from pipeline.encoders._common import cosines, fingerprint, on_white, padded, unit
-from pipeline.encoders.image import _best
+from pipeline.encoders.image import best
 from pipeline.encoders.ocr import Piece, reading_order
 
 
@@ -54,7 +54,7 @@ def test_fingerprint_follows_bytes(tmp_path: Path) -> None:
 
 
 def test_best_is_sorted_and_ties_keep_their_order() -> None:
-    found = _best(np.array([[0.2, 0.5, 0.2]], np.float32), ["a", "b", "c"], 2)
+    found = best(np.array([[0.2, 0.5, 0.2]], np.float32), ["a", "b", "c"], 2)
     assert [name for name, _ in found[0]] == ["b", "a"]
 
 

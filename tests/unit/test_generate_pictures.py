@@ -257,6 +257,20 @@ def test_a_picture_that_the_endpoint_refuses_is_blocked(root: Path) -> None:
     assert len(made.pictures()) == 18
 
 
+def test_a_picture_on_a_block_list_is_no_row(root: Path) -> None:
+    with build(root, writer=False, answers=[]) as made:
+        made.run()
+        listed = made.pictures()[0]["image_id"]
+        (root / "listed.txt").write_text(f"{listed}\n")
+        params = yaml.safe_load((root / "params.yaml").read_text())
+        lists = [{"kind": "sha256", "path": "listed.txt"}]
+        made.change(collect=params["collect"] | {"block_lists": lists})
+        assert made.run()
+        assert made.sent == 10
+    assert listed not in {row["image_id"] for row in made.rows()}
+    assert [(row["item_id"], row["reason"]) for row in made.rows("failures")] == [(listed, "on a block list")]
+
+
 def test_half_a_picture_is_a_failure_and_is_paid_once(root: Path) -> None:
     with build(root, writer=False, answers=[], faults={"truncated": 1.0}) as made:
         made.run()

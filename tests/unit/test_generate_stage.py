@@ -4,10 +4,14 @@ import inspect
 import io
 from pathlib import Path
 
+import pyarrow.parquet as pq
+import yaml
 from PIL import Image
 
-from pipeline.generate import draw, drawings_of, encode, image_seed
+from pipeline.generate import draw, drawings_of, encode, image_seed, run
+from pipeline.workspace import Silent, Workspace
 from schemas.taxonomy import Taxonomy, load_taxonomy
+from tests.conftest import make_workspace
 
 
 def taxonomy() -> Taxonomy:
@@ -47,3 +51,17 @@ def test_encoding_does_not_know_the_side() -> None:
     _, drawing, seed = next(drawings_of(taxonomy(), 1))
     other = drawing.model_copy(update={"safe": not drawing.safe})
     assert encode(draw(drawing, seed).image, drawing.id) == encode(draw(other, seed).image, other.id)
+
+
+def test_a_drawing_on_a_block_list_is_not_kept(tmp_path: Path) -> None:
+    make_workspace(tmp_path, ["medical_advice"], generate={"drawings": {"safe": 2, "unsafe": 0}})
+    run(Workspace(tmp_path), tmp_path / "before", Silent())
+    first, second = pq.read_table(tmp_path / "before" / "images.parquet")["image_id"].to_pylist()
+    (tmp_path / "list.txt").write_text(first + "\n")
+    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    params["collect"]["block_lists"] = [{"kind": "sha256", "path": "list.txt"}]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    run(Workspace(tmp_path), tmp_path / "after", Silent())
+    assert pq.read_table(tmp_path / "after" / "images.parquet")["image_id"].to_pylist() == [second]
+    (failure,) = pq.read_table(tmp_path / "after" / "failures.parquet").to_pylist()
+    assert (failure["item_id"], failure["reason"]) == (first, "on a block list")

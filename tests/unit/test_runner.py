@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.quota import take_per_class
 from pipeline.runner import is_fresh, locked, run_stage, stage_key
 from pipeline.stages import STAGES
 from pipeline.store import (
+    Cells,
     Failures,
     TableWriter,
     canonical_json,
@@ -125,6 +127,19 @@ def test_rows_come_back_and_bytes_repeat(rows: list[tuple[int, str]]) -> None:
         assert write_rows(one, SCHEMA, listed) == write_rows(two, SCHEMA, listed) == len(listed)
         assert list(read_rows(one)) == listed
         assert one.read_bytes() == two.read_bytes()
+
+
+def test_cells_are_read_from_any_row_and_thread(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_rows(path, SCHEMA, ({"n": n, "t": str(n)} for n in range(950)))
+    cells = Cells(path, "t")
+    rows = [n * 617 % 950 for n in range(500)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(cells.__getitem__, rows)) == [str(row) for row in rows]
+    assert len(cells._groups) <= 4
+    for wrong in (-1, 950):
+        with pytest.raises(IndexError):
+            cells[wrong]
 
 
 def test_failures_are_written_even_when_there_are_none(tmp_path: Path) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
+from pipeline.store import Failures
 from pipeline.synthesize.matching import KnownImage, fill, plural_forms
 from pipeline.synthesize.squares import assign_scene_sides, draft_squares, squares_wanted
+from pipeline.synthesize.stage import known_images
+from pipeline.workspace import Workspace
 from schemas.queries import ClassScenes, load_scenes
 from schemas.safeguards import forbidden_reason
 from schemas.taxonomy import load_taxonomy
@@ -25,6 +30,27 @@ def image(
     name: str, safe: bool = True, class_name: str = "property_crime", split: str = "train"
 ) -> KnownImage:
     return KnownImage(f"{name}-{safe}", safe, class_name, split, f"a {name}", f"a photo of a {name}", (name,))
+
+
+def test_an_image_that_nobody_described_gets_no_query(tmp_path: Path) -> None:
+    rows = {
+        "named": ("a key", ["key"]),
+        "listed": ("", ["key"]),
+        "nameless": ("", []),
+    }
+    images = [
+        {"image_id": name, "split": "train", "subject": subject, "caption": "", "objects": objects,
+         "intended_class": "property_crime"}
+        for name, (subject, objects) in rows.items()
+    ]  # fmt: skip
+    labels = [{"image_id": name, "accepted": True, "image_safe": True} for name in rows]
+    for stage, name, table in (("curate", "images", images), ("label_images", "labels", labels)):
+        (tmp_path / "data" / stage).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(table), tmp_path / "data" / stage / f"{name}.parquet")
+    failures = Failures("synthesize")
+    known = known_images(Workspace(tmp_path), failures)
+    assert [(image.image_id, image.subject) for image in known] == [("named", "a key"), ("listed", "key")]
+    assert [(f["item_id"], f["reason"]) for f in failures.rows] == [("nameless", "no subject")]
 
 
 def test_keywords_match_whole_words_singular_or_plural() -> None:

@@ -1,0 +1,89 @@
+"""What every kind of source does: list images, and later give the bytes of those that were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.store import Failures
+
+__all__ = ["IMAGE_SUFFIXES", "Found", "Problem", "Received", "Source", "read_file"]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg"})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image as its source lists it; nothing of it is read yet.
+
+    Attributes:
+        fields: what is said of it, under our names.
+        where: the `source_uri` of its row.
+        name: its name within the source; the seeded choice hangs on it.
+        line: where it is listed, for messages.
+        at: where its source finds its bytes.
+    """
+
+    fields: Mapping[str, Any]
+    where: str
+    name: str
+    line: str
+    at: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The bytes of an image, and when they were fetched, where they were."""
+
+    data: bytes
+    retrieved_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there are no bytes: a phrase that can be counted, and the detail."""
+
+    reason: str
+    detail: str = ""
+
+
+class Source(Protocol):
+    """A reader of one kind of source."""
+
+    def check(self) -> None:
+        """Look at what people wrote, before any work.
+
+        Raises:
+            InputError: when nothing can come of it.
+        """
+        ...
+
+    def listed(self, failures: Failures) -> Iterator[Found]:
+        """Every image, always in the same order; what cannot be one is a failure.
+
+        Raises:
+            InputError: when the source as a whole cannot be read.
+        """
+        ...
+
+    def read(self, chosen: Sequence[Found]) -> Iterator[Received | Problem]:
+        """The bytes of each of `chosen`, which are in the order of the list; one image at a time."""
+        ...
+
+
+def read_file(path: Path, max_bytes: int, offset: int = 0, size: int | None = None) -> Received | Problem:
+    """A file, or the part of one that begins at `offset`."""
+    try:
+        length = path.stat().st_size if size is None else size
+        if length > max_bytes:
+            return Problem("too large", f"{length} bytes; collect.max_bytes is {max_bytes}")
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+    except OSError as error:
+        return Problem("cannot be read", str(error))
+    if size is not None and len(data) < size:
+        return Problem("cannot be read", f"{path}: it ends within the image")
+    return Received(data)

@@ -1,0 +1,107 @@
+"""Work spread over processes: in order, in bounded memory, and a crash of one costs one item."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from typing import Generic, TypeVar
+
+__all__ = ["WorkerDied", "in_processes", "usable_cores"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WorkerDied:
+    """In the place of a result: the process that worked on this item has died, twice."""
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_processes(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int | None = None,
+    chunk: int = 8,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[tuple[T, R | WorkerDied]]:
+    """Apply a function to items in other processes, and give each item with its result, in order.
+
+    Args:
+        function: at the top of a module; an exception that it raises is raised here.
+        items: read as they are needed: some chunks for each worker are under way.
+        workers: how many processes; by default as many as there are cores to use.
+        chunk: how many items travel together.
+        prepare: called once in each process, for instance to load what all items need.
+    """
+    run = _Run(function, workers or usable_cores(), prepare)
+    rest = iter(items)
+    try:
+        for some in iter(lambda: list(islice(rest, chunk)), []):
+            run.submit(some)
+            if len(run.under_way) > 2 * run.workers:
+                yield from run.first()
+        while run.under_way:
+            yield from run.first()
+    finally:
+        run.close()
+
+
+class _Run(Generic[T, R]):
+    def __init__(self, function: Callable[[T], R], workers: int, prepare: Callable[[], None] | None) -> None:
+        self.workers = workers
+        self.under_way: deque[tuple[list[T], Future[list[R]]]] = deque()
+        self._function = function
+        self._prepare = prepare
+        self._pool = self._open(workers)
+
+    def submit(self, some: list[T]) -> None:
+        try:
+            future = self._pool.submit(_each, self._function, some)
+        except BrokenProcessPool as broken:  # which a chunk before this one has done; `first` sees to it
+            future = Future()
+            future.set_exception(broken)
+        self.under_way.append((some, future))
+
+    def first(self) -> Iterator[tuple[T, R | WorkerDied]]:
+        some, future = self.under_way.popleft()
+        try:
+            results: Sequence[R | WorkerDied] = future.result()
+        except BrokenProcessPool:
+            # One of the items under way has killed a worker, and all have lost theirs. The culprit is found
+            # by doing this chunk one by one; the others get a new pool.
+            self._pool.shutdown(cancel_futures=True)
+            results = [self._alone(item) for item in some]
+            again = [lost for lost, _ in self.under_way]
+            self.under_way.clear()
+            self._pool = self._open(self.workers)
+            for lost in again:
+                self.submit(lost)
+        yield from zip(some, results, strict=True)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _alone(self, item: T) -> R | WorkerDied:
+        with self._open(1) as pool:
+            try:
+                return pool.submit(_each, self._function, [item]).result()[0]
+            except BrokenProcessPool:
+                return WorkerDied()
+
+    def _open(self, workers: int) -> ProcessPoolExecutor:
+        # Not forked: threads of this process would leave their locks behind.
+        return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=self._prepare)
+
+
+def _each(function: Callable[[T], R], some: list[T]) -> list[R]:
+    return [function(item) for item in some]

@@ -1,0 +1,59 @@
+"""Work in other processes: in order, as it is needed, and a crash costs one item."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.parallel import WorkerDied, in_processes
+
+READY = {"loaded": False}
+
+
+def prepare() -> None:
+    READY["loaded"] = True
+
+
+def worked(item: int) -> tuple[int, int, bool]:
+    if item % 10 == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * 2, os.getpid(), READY["loaded"]
+
+
+def failing(item: int) -> int:
+    if item == 5:
+        raise ValueError("five")
+    return item
+
+
+def test_results_come_in_order_and_a_crash_costs_its_item_alone() -> None:
+    found = list(in_processes(worked, range(40), workers=2, chunk=3, prepare=prepare))
+    assert [item for item, _ in found] == list(range(40))
+    died = [item for item, result in found if isinstance(result, WorkerDied)]
+    assert died == [7, 17, 27, 37]
+    done = [(item, result) for item, result in found if not isinstance(result, WorkerDied)]
+    assert all(result[0] == item * 2 and result[2] for item, result in done)
+    assert os.getpid() not in {result[1] for _, result in done}
+
+
+def test_items_are_read_as_they_are_needed() -> None:
+    read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal read
+        for item in range(10_000):
+            read += 1
+            yield item + 1000 * 10  # none ends in seven
+
+    results = in_processes(failing, items(), workers=1, chunk=2)
+    next(results)
+    assert read <= 10
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_an_exception_of_the_function_is_raised_here() -> None:
+    with pytest.raises(ValueError, match="five"):
+        list(in_processes(failing, range(10), workers=1))

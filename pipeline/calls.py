@@ -191,13 +191,14 @@ def _calls_by_category(workspace: Workspace) -> dict[str, set[str]]:
 
 
 def _voted(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    """Item and call key of each vote that rests on a call."""
+    """Item and call key of each vote that rests on a call, and of each picture that does."""
     for stage in STAGES.values():
-        path = workspace.stage_dir(stage.name) / "votes.parquet"
-        if stage.questions and path.exists():
-            for row in read_rows(path, ["item_id", "call_key"]):
-                if row["call_key"]:
-                    yield row["item_id"], row["call_key"]
+        for table in ("votes", "calls"):
+            path = workspace.stage_dir(stage.name) / f"{table}.parquet"
+            if stage.questions and path.exists():
+                for row in read_rows(path, ["item_id", "call_key"]):
+                    if row["call_key"]:
+                        yield row["item_id"], row["call_key"]
 
 
 @dataclass(frozen=True)
@@ -219,12 +220,17 @@ class Garbage:
 
 def garbage(workspace: Workspace, cache: CallCache, blobs: BlobStore) -> Garbage:
     """Find it; nothing is deleted."""
+    from pipeline.engine import ImageRequest
+
     voted = {key for _, key in _voted(workspace)}
     named: Counter[str] = Counter()
     unused: list[str] = []
     usd = 0.0
     for record in cache.records():
-        for message in json.loads(record.request_json)["messages"]:
+        kept = json.loads(record.request_json)
+        if kept.get("path") == ImageRequest.path:
+            named[json.loads(record.response_text)["sha256"]] += 1
+        for message in kept["messages"]:
             parts = message["content"] if isinstance(message["content"], list) else []
             named.update(part["sha256"] for part in parts if part["type"] == "image")
         # A re-ask has no vote of its own; it stays.

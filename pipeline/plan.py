@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.annotators import LanguageModel, Panel, SeesPixels, open_panel
+from pipeline.annotators import Asking, Panel, SeesPixels, open_panel
 from pipeline.runner import is_fresh
 from pipeline.stages import STAGES, Stage
 from pipeline.workspace import Workspace
@@ -71,7 +71,7 @@ def _stage_calls(
     workspace: Workspace, stage: Stage, panel: Panel, cache: CallCache
 ) -> Iterator[PlannedCalls]:
     if all(is_fresh(workspace, STAGES[name]) for name in stage.inputs):
-        calls: Iterator[tuple[LanguageModel[Any], list[Request]]]
+        calls: Iterator[tuple[Asking, list[Request]]]
         calls = import_module(f"pipeline.{stage.name}").requests(workspace, panel)
         for annotator, requests in calls:
             distinct = {request.key: request for request in requests}
@@ -91,7 +91,7 @@ def _stage_calls(
 
 def _counted(
     stage: Stage,
-    annotator: LanguageModel[Any],
+    annotator: Asking,
     exact: bool,
     wanted: int,
     answered: int,
@@ -115,7 +115,9 @@ def _estimate(workspace: Workspace, stage: Stage) -> int:
     """The most items of a stage whose inputs are not made."""
     params, classes = workspace.params, workspace.classes()
     if stage.name == "label_images":
-        sides = [*[params.collect.per_class] * len(params.collect.sources), params.generate.drawings]
+        made = [maker.per_class for maker in params.generate.pictures]
+        collected = [params.collect.per_class] * len(params.collect.sources)
+        sides = [*collected, params.generate.drawings, *made]
         return len(classes) * sum(side.safe + side.unsafe for side in sides)
     squares = sum(max(info.spec.quotas.values()) for info in classes) * params.quota_scale
     return round(squares * params.synthesize.surplus * PAIRS)

@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def stage_key(workspace: Workspace, stage: Stage) -> str | None:
                 "version": stage.version,
                 "inputs": inputs,
                 "params": {path: _at(params, path) for path in stage.params},
-                "files": {name: sha256_file(path) for name, path in files.items()},
+                "files": {name: _hashed(path) for name, path in files.items()},
                 "voters": {q: _identities(workspace, q) for q in stage.questions},
                 "models": {name: model_sha256(name) for name in stage.weights(workspace.params)},
                 "heads": {name: sha256_file(PACKAGE / name) for name in stage.heads},
@@ -102,6 +103,11 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
         "{taxonomy}": [params.taxonomy],
         "{sources}": [p for source in params.collect.sources for p in source_paths(workspace.root, source)],
         "{block_lists}": [listed.path for listed in params.collect.block_lists],
+        "{checkpoints}": [
+            Path(maker.model)
+            for maker in params.generate.pictures
+            if maker.kind == "diffusion" and (workspace.root / maker.model).is_dir()
+        ],
     }
     found: dict[str, Path] = {}
     for entry in stage.files:
@@ -112,6 +118,17 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
                 str(part / p.relative_to(path)) if p != path else str(part): p for p in inside if p.is_file()
             }
     return found
+
+
+def _hashed(path: Path) -> str:
+    stat = path.stat()
+    return _hashed_once(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hashed_once(path: Path, _size: int, _mtime_ns: int) -> str:
+    """The hash of a file as it is now; gigabytes are read once, however often keys are made."""
+    return sha256_file(path)
 
 
 def _identities(workspace: Workspace, question: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Stage:
         params: the parts of params.yaml it uses.
         files: other files and folders it depends on; names in braces stand in params.
         models: weights it always uses, by their names in the models registry.
-        questions: what it asks the endpoints that params name under `annotators`.
+        questions: what it asks endpoints: those that params name under `annotators` or under `generate`.
         heads: trained heads that ship with the code, as files below `pipeline/`.
         version: raised when the code gives other results for the same inputs.
     """
@@ -78,7 +78,8 @@ STAGES: dict[str, Stage] = {
             "generate",
             (),
             ("generate", "collect.block_lists", "seed", "only_classes"),
-            (_TAXONOMY, "{block_lists}"),
+            (_TAXONOMY, "{block_lists}", "{prompts}/generate", "{checkpoints}"),
+            questions=("image_prompt", "picture"),
             version=2,
         ),
         Stage(

@@ -106,9 +106,13 @@ class Workspace:
         # Imported here, since the stages import this module.
         from pipeline.collect.stage import check as check_collect
         from pipeline.encoders import check_encoder
+        from pipeline.generate.policy import check_makers
+        from pipeline.generate.prompts import load_image_prompt
         from schemas.responses import load_response_styles
 
         _ = self.params, self.taxonomy, self.scenes
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
+        load_image_prompt(self.root / self.params.prompts / "generate" / "image_prompt.yaml")
+        check_makers(self.params, self.classes(), self.root / "params.yaml")
         check_encoder(self.params.encoder, self.root)
         check_collect(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointEncoder",
     "ClassFoldersSource",
     "Curate",
+    "DiffusionPictures",
     "EmbeddedEncoder",
     "EmbeddedEndpoint",
     "Encoder",
@@ -24,11 +26,13 @@ __all__ = [
     "Fetch",
     "FolderSource",
     "HubSource",
+    "ImagesApiPictures",
     "Img2DatasetSource",
     "Intended",
     "MetadataField",
     "Params",
     "PerClass",
+    "Pictures",
     "Prices",
     "RemoteEndpoint",
     "ScriptedEndpoint",
@@ -208,10 +212,73 @@ class Collect(_Strict):
     fetch: Fetch
 
 
+Side = Annotated[int, Field(ge=64, le=4096)]
+
+
+class _Pictures(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(
+        description="decides, with the build's seed, which prompts it gets"
+    )
+    classes: list[str] = Field(default=[], description="empty: every class that the build covers")
+    per_class: PerClass
+    size: tuple[Side, Side] = Field(description="width and height in pixels")
+    licence: str = Field(min_length=1, description="SPDX, of the pictures that it makes")
+    redistributable: Literal["yes", "no", "unknown"]
+
+
+class DiffusionPictures(_Pictures):
+    """Pictures from a text-to-image checkpoint that diffusers can load."""
+
+    kind: Literal["diffusion"]
+    model: str = Field(min_length=1, description="a folder below the workspace, or a repository on the Hub")
+    revision: str | None = Field(default=None, description="commit of the repository")
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "cpu"
+    offload: Literal["none", "model", "sequential"] = Field(
+        default="none", description="what waits in main memory: nothing, whole models, single layers"
+    )
+    batch: int = Field(default=1, ge=1, description="pictures at a time")
+    steps: int = Field(ge=1)
+    guidance: float = Field(ge=0)
+    negative_prompt: str = ""
+    safety_checker: Literal["keep", "off"] = "keep"
+
+    @model_validator(mode="after")
+    def _loadable(self) -> DiffusionPictures:
+        if any(side % 8 for side in self.size):
+            raise ValueError("size: both sides must be multiples of 8")
+        if self.offload != "none" and self.device == "cpu":
+            raise ValueError(
+                "offload: there is nothing to offload from the cpu; write none, or name a device"
+            )
+        return self
+
+
+class ImagesApiPictures(_Pictures):
+    """Pictures from an endpoint that serves `POST /images/generations`."""
+
+    kind: Literal["images_api"]
+    endpoint: str = Field(description="its name under `endpoints`, which says model, limits and price")
+
+
+Pictures = Annotated[DiffusionPictures | ImagesApiPictures, Field(discriminator="kind")]
+
+
 class Generate(_Strict):
     """Which images are made."""
 
     drawings: PerClass
+    writer: str | None = Field(
+        default=None, description="the endpoint that writes prompts for pictures; null: they are composed"
+    )
+    pictures: list[Pictures] = []
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Generate:
+        names = [maker.name for maker in self.pictures]
+        if len(set(names)) < len(names):
+            raise ValueError("pictures: two generators have one name")
+        return self
 
 
 class Curate(_Strict):
@@ -242,10 +309,11 @@ class Split(_Strict):
 
 
 class Prices(_Strict):
-    """US dollars for a million tokens; 0 where nothing is charged."""
+    """US dollars for a million tokens, and for one image that is made; 0 where nothing is charged."""
 
     prompt: float = Field(ge=0)
     completion: float = Field(ge=0)
+    made_image: float = Field(default=0, ge=0)
 
 
 class _Endpoint(_Strict):
@@ -329,7 +397,7 @@ class Budget(_Strict):
     """The most that model calls may cost, over all runs; null for no cap."""
 
     total: float | None = Field(default=None, ge=0, description="US dollars")
-    stages: dict[Literal["label_images", "label_pairs"], float] = {}
+    stages: dict[Literal["generate", "label_images", "label_pairs"], float] = {}
 
     def caps(self) -> dict[str, float]:
         """The caps by name."""
@@ -477,18 +545,53 @@ class Params(_Strict):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _known_makers(self) -> Params:
+        for i, maker in enumerate(self.generate.pictures):
+            if maker.kind != "images_api":
+                continue
+            said = self.endpoints.get(maker.endpoint)
+            where = f"generate.pictures.{i}.endpoint"
+            if said is None:
+                raise ValueError(f"{where}: there is no endpoint {maker.endpoint!r}")
+            if said.kind == "embedded" or said.batch:
+                raise ValueError(f"{where}: {maker.endpoint!r} is embedded or batched, and makes no pictures")
+        writer = self.generate.writer
+        if writer is not None and writer not in self.endpoints:
+            raise ValueError(f"generate.writer: there is no endpoint {writer!r}")
+        if len({self.endpoints[name].kind == "scripted" for name in self.asked()}) > 1:
+            raise ValueError("generate: scripted endpoints and real ones cannot serve one build")
+        if writer is None:
+            return self
+        for question in ("image_safe", "pair_safe"):
+            for name, said in self.voters(question).items():
+                if said.sees == "words" and said.family == self.endpoints[writer].family:
+                    raise ValueError(
+                        f"generate.writer: {writer!r} would write the captions by which {name!r}, of "
+                        f"the same family, votes on {question}; name a writer of another family"
+                    )
+        return self
+
     def allowed(self, name: str) -> frozenset[str] | None:
         """The classes whose images an endpoint may be sent; None for all."""
         classes = frozenset(self.egress.get(name, ()))
         return None if "all" in classes else classes
 
-    def asked(self) -> list[str]:
-        """The endpoints that vote on any question."""
-        return sorted({name for question in Annotators.model_fields for name in self.voters(question)})
+    def asked(self, questions: Iterable[str] | None = None) -> list[str]:
+        """The endpoints that are asked some questions, by default all."""
+        named = [*Annotators.model_fields, "image_prompt", "picture"] if questions is None else questions
+        return sorted({name for question in named for name in self.voters(question)})
 
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
-        """The endpoints that vote on a question, by name."""
-        return {name: self.endpoints[name] for name in getattr(self.annotators, question)}
+        """The endpoints that vote on a question, by name; those that write prompts or make pictures too."""
+        if question == "image_prompt":
+            writer = self.generate.writer
+            names = [writer] if writer is not None and self.generate.pictures else []
+        elif question == "picture":
+            names = [maker.endpoint for maker in self.generate.pictures if maker.kind == "images_api"]
+        else:
+            names = getattr(self.annotators, question)
+        return {name: self.endpoints[name] for name in names}
 
 
 def load_params(root: Path) -> Params:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 __all__ = [
+    "CALLS",
     "CLASS_NONE",
     "DATASET",
     "FAILURES",
@@ -37,8 +38,8 @@ FAILURES = pa.schema(
 
 _ORIGIN = [
     ("image_id", pa.string()),  # sha256 of the bytes received
-    ("source_uri", pa.string()),  # file, member of an archive, URL or drawing it came from
-    ("source_kind", pa.string()),  # a kind of collect.sources, or drawing
+    ("source_uri", pa.string()),  # file, member of an archive, URL, drawing or picture it came from
+    ("source_kind", pa.string()),  # a kind of collect.sources or generate.pictures, or drawing
     ("page_url", pa.string()),  # where its licence can be read
     ("source_package", pa.string()),
     ("author", pa.string()),
@@ -73,6 +74,14 @@ IMAGES = pa.schema(
         ("bytes", pa.binary()),  # normalised JPEG
     ]
 )
+
+CALLS = pa.schema(
+    [
+        ("item_id", pa.string()),  # empty where nothing came of the call
+        ("call_key", pa.string()),
+    ]
+)
+"""The calls that a stage rests on, where they are no votes."""
 
 VOTES = pa.schema(
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.stages import STAGES, Stage
+from schemas.params import Annotators
 
 HEAD = """\
 # Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
@@ -31,8 +32,13 @@ plots:
 """
 
 
-# What params.yaml names as it stands in the repository; it names no block lists.
-NAMES = {"{taxonomy}": ["schemas/taxonomy.yaml"], "{sources}": ["data/seed"], "{block_lists}": []}
+# What params.yaml names as it stands in the repository; it names no block lists and no checkpoints.
+NAMES = {
+    "{taxonomy}": ["schemas/taxonomy.yaml"],
+    "{sources}": ["data/seed"],
+    "{block_lists}": [],
+    "{checkpoints}": [],
+}
 
 
 def stage_yaml(stage: Stage) -> str:
@@ -42,7 +48,7 @@ def stage_yaml(stage: Stage) -> str:
     out = "dataset" if stage.name == "assemble" else stage.name
     lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]
     lines += [f"      - {dep}" for dep in deps]
-    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions)]
+    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions if q in Annotators.model_fields)]
     params += ["endpoints"] if stage.questions else []
     lines += ["    params:"] + [f"      - {param}" for param in params]
     lines += ["    outs:", f"      - data/{out}"]

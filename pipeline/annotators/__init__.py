@@ -33,6 +33,7 @@ from pipeline.annotators.heads import (
     save_pair_network,
 )
 from pipeline.annotators.llm import (
+    Asking,
     CaptionReader,
     ImageVLM,
     LanguageModel,
@@ -52,6 +53,7 @@ __all__ = [
     "PAIR_HEAD",
     "TEXT_HEAD",
     "Annotator",
+    "Asking",
     "CaptionReader",
     "ClassLabel",
     "EncoderAnnotator",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_CHARS",
+    "Asking",
     "Asks",
     "CaptionReader",
     "ImageVLM",
@@ -49,6 +50,20 @@ MAX_CHARS = 6000
 PARAMS = {"temperature": 0, "max_tokens": ANSWER_TOKENS, "logprobs": True, "top_logprobs": 20}
 
 Item = TypeVar("Item", bound=TextItem | ImageItem | PairItem)
+
+
+class Asking(Protocol):
+    """Somebody who asks an endpoint: an annotator, or who has prompts written or pictures made."""
+
+    @property
+    def name(self) -> str:
+        """What plans call it."""
+        ...
+
+    @property
+    def voter(self) -> Voter:
+        """The endpoint that it asks."""
+        ...
 
 
 class Asks(Protocol):

@@ -24,7 +24,9 @@ from pipeline.annotators.heads import (
 from pipeline.annotators.llm import CaptionReader, ImageVLM, LanguageModel, PairLLM, PairVLM, TextLLM, Voter
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
+from pipeline.stages import STAGES
 from schemas.errors import InputError
+from schemas.params import Annotators
 
 if TYPE_CHECKING:
     from pipeline.encoders import FeatureStore, TextEncoder
@@ -153,13 +155,13 @@ def open_panel(workspace: Workspace, stage: str, *, sends: bool = True) -> Itera
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
-        for name in params.asked():
+        for name in params.asked(STAGES[stage].questions if stage in STAGES else Annotators.model_fields):
             said = params.endpoints[name]
             endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)
             voters[name] = Voter(
                 name,
-                Engine(cache, endpoint, budget=budget, blobs=blobs),
+                Engine(cache, endpoint, budget=budget, blobs=blobs, keep=blobs.put),
                 endpoint.backend_id,
                 said.model,
                 said.family,
@@ -227,6 +229,7 @@ def _terms(workspace: Workspace, name: str) -> tuple[str, Terms]:
         timeout_s=said.timeout_s,
         prompt_price=said.price.prompt,
         completion_price=said.price.completion,
+        made_image_price=said.price.made_image,
         batch=said.batch,
     )
     if said.kind == "scripted":
@@ -237,7 +240,7 @@ def _terms(workspace: Workspace, name: str) -> tuple[str, Terms]:
 
 
 def check_endpoints(workspace: Workspace) -> None:
-    """See that every endpoint that votes could be asked, as far as can be told without asking.
+    """See that every endpoint that params use could be asked, as far as can be told without asking.
 
     Raises:
         InputError: when a key or a script is missing.

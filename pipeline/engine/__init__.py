@@ -31,7 +31,7 @@ from pipeline.engine.endpoint import (
     ServerDiedError,
     Terms,
 )
-from pipeline.engine.request import Message, Request
+from pipeline.engine.request import ImageRequest, Message, Request
 from pipeline.engine.sending import Stats
 from pipeline.engine.server import LlamaServer
 
@@ -50,6 +50,7 @@ __all__ = [
     "Endpoint",
     "EndpointError",
     "Engine",
+    "ImageRequest",
     "LlamaServer",
     "Message",
     "PlannedEndpoint",

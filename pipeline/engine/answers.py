@@ -13,18 +13,30 @@ kept; what they are worth is decided at every reading, from the finish reason an
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.engine.cache import Call, Record
-from pipeline.engine.endpoint import Terms
+from pipeline.engine.endpoint import EndpointError, Terms
+from pipeline.store import canonical_json
 
-__all__ = ["Answer", "BadReplyError", "Status", "first_tokens", "judge", "parsed", "record_of"]
+__all__ = [
+    "Answer",
+    "BadReplyError",
+    "Status",
+    "first_tokens",
+    "image_record_of",
+    "judge",
+    "parsed",
+    "record_of",
+]
 
 Status = Literal["ok", "unscorable", "blocked", "error"]
 
@@ -62,22 +74,26 @@ class Answer:
 
 
 class BadReplyError(Exception):
-    """A reply with status 200 that is no chat completion."""
+    """A reply with status 200 that is not what was asked for."""
 
 
-def parsed(text: str) -> dict[str, Any]:
+def parsed(text: str, part: Literal["choices", "data"] = "choices") -> dict[str, Any]:
     """A reply's JSON.
 
+    Args:
+        text: the reply.
+        part: what holds the answer: `choices` in a chat completion, `data` where a picture was made.
+
     Raises:
-        BadReplyError: when it is no chat completion.
+        BadReplyError: when it has no such part.
     """
     try:
         reply = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadReplyError(f"the reply is not JSON ({error}): {text[:200]!r}") from error
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise BadReplyError(f"the reply has no choices: {text[:200]!r}")
+    answers = reply.get(part) if isinstance(reply, dict) else None
+    if not isinstance(answers, list) or not answers or not isinstance(answers[0], dict):
+        raise BadReplyError(f"the reply has no {part}: {text[:200]!r}")
     return dict(reply)
 
 
@@ -123,6 +139,48 @@ def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
         logprobs=json.dumps(choice["logprobs"]) if choice.get("logprobs") else "",
         cost_usd=terms.cost(*billed),
     )
+
+
+def image_record_of(
+    call: Call, reply: Mapping[str, Any], terms: Terms, keep: Callable[[bytes], str]
+) -> Record:
+    """What is kept of a picture that was made: its hash, and its bytes where `keep` puts them.
+
+    Whether the bytes are a picture is for its reader to find out: they are paid for in any case.
+
+    Raises:
+        EndpointError: when the reply holds no bytes. To ask for the same again would pay again for nothing.
+    """
+    made = reply["data"][0]
+    try:
+        data = base64.b64decode(made["b64_json"], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        raise EndpointError(
+            f"{call.backend_id} answers with {', '.join(sorted(made)) or 'nothing'}, and not with the bytes "
+            "of a picture in b64_json; add `response_format: b64_json` to the endpoint's parameters"
+        ) from None
+    usage = reply.get("usage") or {}
+    answer = {"sha256": keep(data), "bytes": len(data)}
+    if isinstance(made.get("revised_prompt"), str):
+        answer["revised_prompt"] = made["revised_prompt"]
+    return Record(
+        key=call.key,
+        backend_id=call.backend_id,
+        model=call.model,
+        stage=call.stage,
+        attempt=call.attempt,
+        request_json=call.request_json,
+        response_text=canonical_json(answer),
+        finish_reason="stop",
+        prompt_tokens=_count(usage, "input_tokens"),
+        completion_tokens=_count(usage, "output_tokens"),
+        cost_usd=terms.made_image_price,
+    )
+
+
+def _count(usage: Any, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) else 0
 
 
 def judge(

@@ -47,6 +47,7 @@ class Engine:
         reasks: int = REASKS,
         retries: int = RETRIES,
         blobs: Callable[[str], bytes] | None = None,
+        keep: Callable[[bytes], str] | None = None,
     ) -> None:
         """Bind a cache and an endpoint; nothing is started or sent.
 
@@ -57,6 +58,7 @@ class Engine:
             reasks: how often a wrong answer is asked for again, with the error.
             retries: how often a failed call is sent again.
             blobs: gives an image's bytes by SHA-256; needed for requests with images.
+            keep: keeps the bytes of a picture and gives its SHA-256; needed for requests that make pictures.
         """
         self.stats = Stats()
         self._cache = cache
@@ -65,6 +67,7 @@ class Engine:
         self._reasks = reasks
         self._retries = retries
         self._blobs = blobs
+        self._keep = keep
         self._learned = Learned(Limiter(endpoint.terms))
         self._run: _Run | None = None
         self._stop: Callable[[], object] | None = None
@@ -152,6 +155,7 @@ class Engine:
             retries=self._retries,
             budget=self._budget,
             blobs=self._blobs,
+            keep=self._keep,
         )
         self._run = _Run(sender)
         return self

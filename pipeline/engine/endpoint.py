@@ -45,6 +45,7 @@ class Terms:
         completion_price: US dollars for a million tokens of answer.
         image_tokens: the most tokens that one image counts for.
         max_image_bytes: the largest image that it takes.
+        made_image_price: US dollars for one image that it makes.
         batch: calls go through the Batch API, at its price.
     """
 
@@ -56,6 +57,7 @@ class Terms:
     completion_price: float = 0.0
     image_tokens: int = 2000
     max_image_bytes: int | None = None
+    made_image_price: float = 0.0
     batch: bool = False
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:

@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
@@ -33,7 +33,7 @@ from pipeline.engine.cache import Call
 from pipeline.engine.endpoint import Terms
 from pipeline.store import canonical_json, sha256_text
 
-__all__ = ["FORMS", "SCHEME", "Form", "Message", "Request", "body_of", "render_schema"]
+__all__ = ["FORMS", "SCHEME", "Form", "ImageRequest", "Message", "Request", "body_of", "render_schema"]
 
 SCHEME = 1
 """Raised when the same request gets another key. Every kept answer is lost to it then: avoid."""
@@ -50,7 +50,7 @@ UNLIMITED_TOKENS = 16_384
 """Taken for the length of an answer where a request does not limit it."""
 
 _LIMITS = {"max_tokens", "max_completion_tokens"}
-_RESERVED = {"model", "messages", "response_format", "stream", "n"}
+_IMAGES = "/images/generations"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,11 @@ class Request:
     canonical: str = field(init=False, repr=False, compare=False)
     key: str = field(init=False)
 
+    path: ClassVar[str] = "/chat/completions"
+    """Where it is sent, below the endpoint's base URL."""
+    reserved: ClassVar[frozenset[str]] = frozenset({"model", "messages", "response_format", "stream", "n"})
+    """What the engine sets itself."""
+
     def __post_init__(self) -> None:
         """Check it and compute its key."""
         if "://" in self.backend_id or not self.backend_id:
@@ -86,16 +91,17 @@ class Request:
             )
         if not self.messages:
             raise ValueError("messages: there are none")
-        if taken := _RESERVED & set(self.params):
+        if taken := self.reserved & set(self.params):
             raise ValueError(f"params: {', '.join(sorted(taken))} is set by the engine")
         extra = self.params.get("extra_body") or {}
-        if taken := (_RESERVED | _LIMITS) & set(extra):
+        if taken := (self.reserved | _LIMITS) & set(extra):
             # What is sent beside the parameters must not undo what they promise.
             raise ValueError(f"params: extra_body: {', '.join(sorted(taken))} has no place there")
         for message in self.messages:
             _check_parts(message.get("content"))
         canonical = canonical_json(
             {
+                **self._kind,
                 "scheme": SCHEME,
                 "backend_id": self.backend_id,
                 "model": self.model,
@@ -121,6 +127,11 @@ class Request:
         """The most that it can cost in US dollars: a text has at most as many tokens as bytes."""
         prompt = len(self.canonical.encode()) + self.images * terms.image_tokens
         return terms.cost(prompt, self._most_completion_tokens)
+
+    @property
+    def _kind(self) -> dict[str, str]:
+        """What the canonical request has beside that of a chat completion."""
+        return {}
 
     @property
     def _most_completion_tokens(self) -> int:
@@ -160,11 +171,39 @@ class Request:
         )
 
 
+@dataclass(frozen=True)
+class ImageRequest(Request):
+    """One picture to be made. Its one message is the prompt; its answer names the picture by hash."""
+
+    path: ClassVar[str] = _IMAGES
+    reserved: ClassVar[frozenset[str]] = frozenset({"model", "messages", "prompt", "stream", "n"})
+
+    def __post_init__(self) -> None:
+        """Check it and compute its key."""
+        if len(self.messages) != 1 or not isinstance(self.messages[0].get("content"), str):
+            raise ValueError("messages: a picture has one message, whose content is the prompt")
+        super().__post_init__()
+
+    def likely_tokens(self, terms: Terms) -> int:  # noqa: ARG002 - as of every request
+        """About how many tokens the prompt takes."""
+        return len(self.canonical.encode()) // 4
+
+    def worst_cost(self, terms: Terms) -> float:
+        """What it costs in US dollars: pictures have one price."""
+        return terms.made_image_price
+
+    @property
+    def _kind(self) -> dict[str, str]:
+        return {"path": _IMAGES}
+
+
 def body_of(canonical: str, form: Form = "json_schema") -> dict[str, Any]:
     """The JSON body of a call from its canonical request, with images still by hash."""
     kept = json.loads(canonical)
     params = kept["params"]
     extra = params.pop("extra_body", {})
+    if kept.get("path") == _IMAGES:
+        return {"model": kept["model"], "prompt": kept["messages"][0]["content"], "n": 1, **params, **extra}
     body = {"model": kept["model"], "messages": kept["messages"], **params, **extra}
     if kept["schema"] is None:
         return body

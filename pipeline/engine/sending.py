@@ -22,12 +22,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pipeline.engine.answers import BadReplyError, Status, parsed, record_of
+from pipeline.engine.answers import BadReplyError, Status, image_record_of, parsed, record_of
 from pipeline.engine.budget import Budget, BudgetError
 from pipeline.engine.cache import CallCache, Record
 from pipeline.engine.endpoint import Endpoint, EndpointError
 from pipeline.engine.limits import Limiter, retry_after
-from pipeline.engine.request import FORMS, Form, Message, Request
+from pipeline.engine.request import FORMS, Form, ImageRequest, Message, Request
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -113,6 +113,7 @@ class Sender:
         retries: int,
         budget: Budget | None,
         blobs: Callable[[str], bytes] | None,
+        keep: Callable[[bytes], str] | None,
     ) -> None:
         """Bind it; nothing is started or sent."""
         self.warm: Sequence[Message] | None = None
@@ -120,7 +121,7 @@ class Sender:
         self.posted: set[asyncio.Task[Any] | None] = set()
         """The calls that are at the endpoint or on their way into the cache."""
         self._cache, self._endpoint, self._stats = cache, endpoint, stats
-        self._retries, self._budget, self._blobs = retries, budget, blobs
+        self._retries, self._budget, self._blobs, self._keep = retries, budget, blobs, keep
         self._terms = endpoint.terms
         self._places = asyncio.Semaphore(self._terms.concurrency)
         self._learned = learned
@@ -205,7 +206,7 @@ class Sender:
         Raises:
             RowError: when one is larger than the endpoint takes.
         """
-        for message in body["messages"]:
+        for message in body.get("messages", ()):
             if isinstance(message["content"], list):
                 message["content"] = [self._image(part) for part in message["content"]]
         return body
@@ -261,7 +262,7 @@ class Sender:
                 # The client's own timeout starts anew with every byte that trickles in.
                 async with asyncio.timeout(terms.timeout_s):
                     reply = await self._in_some_form(request)
-                record = record_of(request.call(stage, attempt), reply, terms)
+                record = await self._record(request, stage, attempt, reply)
             except (openai.APIStatusError, RowError):
                 raise
             except BaseException:
@@ -290,17 +291,26 @@ class Sender:
                 )
             )
 
+    async def _record(self, request: Request, stage: str, attempt: int, reply: dict[str, Any]) -> Record:
+        call = request.call(stage, attempt)
+        if not isinstance(request, ImageRequest):
+            return record_of(call, reply, self._terms)
+        if self._keep is None:
+            raise ValueError("a request makes a picture: give the engine `keep`")
+        # The picture is on the disk before the record that names it.
+        return await asyncio.to_thread(image_record_of, call, reply, self._terms, self._keep)
+
     async def _in_some_form(self, request: Request) -> dict[str, Any]:
         """Ask for a structured answer in the best form that the endpoint knows."""
         form = self._learned.form
         if request.schema is None or form is not None:
-            return await self._post(request.body(form or FORMS[0]))
+            return await self._post(request.body(form or FORMS[0]), request.path)
         import openai
 
         rejected: Exception | None = None
         for form in FORMS:
             try:
-                reply = await self._post(request.body(form))
+                reply = await self._post(request.body(form), request.path)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if _reason(error) in FILTERED:
                     raise
@@ -311,19 +321,19 @@ class Sender:
         assert rejected is not None  # noqa: S101 - no form was answered
         raise rejected
 
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, body: dict[str, Any], path: str) -> dict[str, Any]:
         import httpx2
 
         client = await self.client() if self._client is None else self._client
         # Bytes in and the plain response out: else the client copies every body and builds typed objects.
         response = await client.post(
-            "/chat/completions",
+            path,
             content=json.dumps(self.with_images(body)).encode(),
             options={"headers": JSON},
             cast_to=httpx2.Response,
         )
         self._limiter.replied(limited=False, wait_s=None, headers=response.headers)
-        reply = parsed(response.text)
+        reply = parsed(response.text, "data" if path == ImageRequest.path else "choices")
         self._learned.proven = True
         return reply
 
@@ -337,7 +347,7 @@ class Sender:
                 return
             warm = [*self.warm, {"role": "user", "content": "."}]
             body = Request(request.backend_id, request.model, warm, {**request.params, "max_tokens": 1})
-            await self._post(body.body())
+            await self._post(body.body(), body.path)
             self.warm = None
 
     def _answered(self, record: Record) -> None:

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from PIL import Image
 
-from pipeline.encoders._common import fixed_threads
+from pipeline.encoders._common import fixed_threads, quiet
 from pipeline.generate.draw import JSON
-from schemas.safeguards import forbidden_reason
-from schemas.taxonomy import ClassInfo
+from pipeline.generate.policy import ImagePrompt, refusal
+from pipeline.store import canonical_json, sha256_text
 
-__all__ = ["DiffusionGenerator", "GeneratedImage", "ImagePrompt", "PromptRefusedError", "refusal"]
-
-_ANY_MINOR: Final = "child"
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePrompt:
-    """A prompt, the class it is for, and the side that it aims at."""
-
-    text: str
-    info: ClassInfo
-    safe: bool
+__all__ = ["DiffusionGenerator", "GeneratedImage", "PromptRefusedError"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +41,12 @@ class PromptRefusedError(ValueError):
     """A prompt that may not be sent to an image model."""
 
 
-def refusal(prompt: ImagePrompt) -> str | None:
-    """Why no image may be generated from this prompt, or None. It does not repeat the prompt."""
-    if reason := forbidden_reason(prompt.text):
-        return reason
-    # Sexual images are never generated, for whatever class. forbidden_reason knows the words, and answers
-    # to them beside a word for a minor: so with such a word it tells whether there is any.
-    if forbidden_reason(f"{_ANY_MINOR} {prompt.text}"):
-        return "the prompt holds a sexual word; such images are never generated, write it without"
-    allowed = prompt.info.spec.generation.images
-    if allowed == "never":
-        return f"the taxonomy says `images: never` for {prompt.info.name}"
-    if allowed != "allowed" and not prompt.safe:
-        return (
-            f"the taxonomy says `images: {allowed}` for {prompt.info.name}: no unsafe image may be generated"
-        )
-    return None
-
-
 class DiffusionGenerator:
-    """A text-to-image pipeline of diffusers, one picture at a time.
+    """A text-to-image pipeline of diffusers: Stable Diffusion, SDXL, SD 3.5, FLUX and their like.
 
-    A picture depends on its own prompt and seed alone: batches would make it depend on its neighbours, since
-    sums of another shape round differently.
+    Made one at a time, a picture depends on its own prompt and seed alone. In a batch each still has its own
+    noise, but its last bits may depend on its companions, since sums of another shape round differently: so
+    its recipe names them.
     """
 
     def __init__(
@@ -86,6 +60,8 @@ class DiffusionGenerator:
         guidance: float = 7.5,
         size: tuple[int, int] = (512, 512),
         negative_prompt: str = "",
+        offload: Literal["none", "model", "sequential"] = "none",
+        safety_checker: Literal["keep", "off"] = "keep",
     ) -> None:
         """Remember what to load; the model is loaded when it is first used.
 
@@ -98,23 +74,30 @@ class DiffusionGenerator:
             steps: of the scheduler.
             guidance: weight of the prompt.
             size: width and height in pixels.
-            negative_prompt: what pictures should not show.
+            negative_prompt: what pictures should not show; left out where the pipeline knows none.
+            offload: what waits in main memory while it is not used: nothing, whole models, single layers.
+            safety_checker: whether the checker that a checkpoint brings is kept.
 
         Raises:
-            ValueError: for a repository without a revision.
+            ValueError: for a repository without a revision, and for `offload` without what it needs.
         """
         self._folder = Path(model) if Path(model).is_dir() else None
         if self._folder is None and not revision:
             raise ValueError(
                 f"{model}: no such folder; for a repository on the Hub give a `revision` (a commit)"
             )
+        if offload != "none" and find_spec("accelerate") is None:
+            raise ValueError(
+                f"offload: {offload}: this needs the package accelerate; install it or write none"
+            )
         self._model = str(model)
         self._revision = revision
-        self._dtype, self._device = dtype, device
+        self._dtype, self._device, self._offload = dtype, device, offload
+        self._keeps_checker = safety_checker == "keep"
         self._steps, self._guidance, self._size, self._negative = steps, guidance, size, negative_prompt
 
     def generate(self, prompts: Sequence[ImagePrompt], seeds: Sequence[int]) -> list[GeneratedImage]:
-        """One picture for each prompt.
+        """One picture for each prompt, all in one batch.
 
         Args:
             prompts: all of them are checked before the first picture is made.
@@ -130,58 +113,91 @@ class DiffusionGenerator:
             if reason := refusal(prompt):
                 raise PromptRefusedError(f"prompt {i}: {reason}")
         with fixed_threads():
-            return [self._one(p.text, seed) for p, seed in zip(prompts, seeds, strict=True)]
+            return self._together([prompt.text for prompt in prompts], seeds)
 
-    def _one(self, prompt: str, seed: int) -> GeneratedImage:
-        import torch
+    def asked(self, prompts: Sequence[ImagePrompt], seeds: Sequence[int]) -> list[dict[str, JSON]]:
+        """The recipe of each picture of a batch as far as it is known before the model is loaded."""
+        return [self._asked([prompt.text for prompt in prompts], seeds, i) for i in range(len(prompts))]
 
-        # On the CPU whatever the device is: the same noise everywhere.
-        noise = torch.Generator("cpu").manual_seed(seed)
+    def _asked(self, prompts: Sequence[str], seeds: Sequence[int], place: int) -> dict[str, JSON]:
         width, height = self._size
-        # Some families of pipelines know neither a negative prompt nor a safety checker.
-        extra = {"negative_prompt": self._negative} if self._negative else {}
-        result = self._pipeline(
-            prompt=prompt,
-            num_inference_steps=self._steps,
-            guidance_scale=self._guidance,
-            width=width,
-            height=height,
-            generator=noise,
-            **extra,
-        )
-        flags = getattr(result, "nsfw_content_detected", None)
         recipe: dict[str, JSON] = {
             "method": "diffusion",
             # Of a folder its name alone: paths are nobody's business.
             "model": self._folder.name if self._folder else self._model,
             "revision": self._fingerprint,
-            "pipeline": type(self._pipeline).__name__,
-            "scheduler": type(self._pipeline.scheduler).__name__,
             "dtype": self._dtype,
+            "device": self._device,
             "steps": self._steps,
             "guidance": self._guidance,
             "size": [width, height],
-            "seed": seed,
-            "prompt": prompt,
+            "seed": seeds[place],
+            "prompt": prompts[place],
             "negative_prompt": self._negative,
-            "safety_checker": getattr(self._pipeline, "safety_checker", None) is not None,
+            "safety_checker": self._keeps_checker,
             "versions": {name: version(name) for name in ("diffusers", "torch")},
         }
-        return GeneratedImage(result.images[0].convert("RGB"), recipe, bool(flags and flags[0]))
+        if len(prompts) > 1:
+            together = sha256_text(canonical_json([list(prompts), list(seeds)]))
+            recipe["batch"] = {"size": len(prompts), "place": place, "prompts_and_seeds_sha256": together}
+        return recipe
+
+    def _together(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
+        import torch
+
+        pipeline = self._pipeline
+        width, height = self._size
+        # Families of pipelines differ in what they know.
+        known = inspect.signature(pipeline.__call__).parameters
+        negative = self._negative if "negative_prompt" in known else ""
+        extra = {"negative_prompt": [negative] * len(prompts)} if negative else {}
+        result = pipeline(
+            prompt=list(prompts),
+            num_inference_steps=self._steps,
+            guidance_scale=self._guidance,
+            width=width,
+            height=height,
+            # On the CPU whatever the device is: the same noise everywhere.
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            **extra,
+        )
+        flags = getattr(result, "nsfw_content_detected", None) or [False] * len(prompts)
+        learned: dict[str, JSON] = {
+            "pipeline": type(pipeline).__name__,
+            "scheduler": type(pipeline.scheduler).__name__,
+            "negative_prompt": negative,
+            # Whether there was one, whatever was wanted.
+            "safety_checker": getattr(pipeline, "safety_checker", None) is not None,
+        }
+        return [
+            GeneratedImage(image.convert("RGB"), self._asked(prompts, seeds, i) | learned, bool(flags[i]))
+            for i, image in enumerate(result.images)
+        ]
 
     @cached_property
     def _pipeline(self) -> Any:
         import torch
         from diffusers import AutoPipelineForText2Image
+        from diffusers.utils import logging as bars
 
         untyped: Any = AutoPipelineForText2Image
-        pipeline = untyped.from_pretrained(
-            str(self._folder or self._model),
-            revision=None if self._folder else self._revision,
-            torch_dtype=getattr(torch, self._dtype),
-            use_safetensors=True,  # a pickle can run code
-            local_files_only=self._folder is not None,
-        ).to(self._device)
+        bars.disable_progress_bar()
+        with quiet():
+            pipeline = untyped.from_pretrained(
+                str(self._folder or self._model),
+                revision=None if self._folder else self._revision,
+                torch_dtype=getattr(torch, self._dtype),
+                use_safetensors=True,  # a pickle can run code
+                local_files_only=self._folder is not None,
+            )
+        if not self._keeps_checker and hasattr(pipeline, "safety_checker"):
+            pipeline.safety_checker = None
+        if self._offload == "model":
+            pipeline.enable_model_cpu_offload(device=self._device)
+        elif self._offload == "sequential":
+            pipeline.enable_sequential_cpu_offload(device=self._device)
+        else:
+            pipeline = pipeline.to(self._device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 

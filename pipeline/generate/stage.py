@@ -1,30 +1,31 @@
-"""Which drawings a taxonomy asks for, with their seeds, and how pictures are encoded."""
+"""Stage generate: the drawings that a taxonomy asks for, then the pictures that params ask for."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from pipeline.collect.blocklist import BLOCKED, load_block_lists
+from pipeline.collect.blocklist import BLOCKED, BlockLists, load_block_lists
 from pipeline.collect.fetched import now
 from pipeline.generate.draw import DrawingError, draw
+from pipeline.generate.encoding import encode, image_seed
+from pipeline.generate.pictures import AUTHOR, Made, make_pictures
 from pipeline.quota import take_per_class
-from pipeline.store import Failures, TableWriter, canonical_json, sha256_bytes
+from pipeline.store import Failures, TableWriter, canonical_json, sha256_bytes, write_rows
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import RAW_IMAGES
+from schemas.rows import CALLS, RAW_IMAGES
 from schemas.taxonomy import ClassInfo, Drawing, Taxonomy
 
-__all__ = ["drawings_of", "encode", "image_seed", "run"]
+__all__ = ["drawings_of", "run"]
 
 OWN_LICENCE = "Apache-2.0"
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
-    """Write `images.parquet` (bytes with recipe) and `failures.parquet` to `out`."""
+    """Write `images.parquet` (bytes with recipe) and `failures.parquet` to `out`.
+
+    Where generators are named, `calls.parquet` tells which calls the pictures rest on.
+    """
     failures = Failures("generate")
     wanted = {info.name for info in workspace.classes()}
     limits = workspace.params.generate.drawings
@@ -55,7 +56,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                     "source_kind": "drawing",
                     "page_url": "",
                     "source_package": "",
-                    "author": "holisafe-pipeline",
+                    "author": AUTHOR,
                     "licence": OWN_LICENCE,
                     "redistributable": "yes",
                     "retrieved_at": "",
@@ -69,13 +70,25 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                     "bytes": data,
                 }
             )
+        if workspace.params.generate.pictures:
+            made = _written(images, make_pictures(workspace, failures, progress), lists, failures)
+            write_rows(out / "calls.parquet", CALLS, made)
     failures.write(out)
 
 
-def image_seed(seed: int, drawing_id: str) -> int:
-    """The seed of one drawing: of its id and the build's seed alone, so that a new drawing moves no other."""
-    digest = hashlib.sha256(f"{seed}:{drawing_id}".encode()).digest()
-    return int.from_bytes(digest[:6], "big")  # 48 bits: exact in JSON everywhere
+def _written(
+    images: TableWriter, made: Iterable[Made], lists: BlockLists, failures: Failures
+) -> Iterator[dict[str, str]]:
+    """Write the row of each picture that is on no block list; gives the calls that it rests on."""
+    for picture in made:
+        row = picture.row
+        if row is not None and (match := lists.hit(row["bytes"])):
+            failures.add(row["image_id"], row["source_uri"], BLOCKED, f"{match} at {now()}")
+            row = None
+        if row is not None:
+            images.write(row)
+        for key in picture.call_keys:
+            yield {"item_id": row["image_id"] if row else "", "call_key": key}
 
 
 def drawings_of(taxonomy: Taxonomy, seed: int) -> Iterator[tuple[ClassInfo, Drawing, int]]:
@@ -83,17 +96,3 @@ def drawings_of(taxonomy: Taxonomy, seed: int) -> Iterator[tuple[ClassInfo, Draw
     for info in taxonomy.classes():
         for drawing in info.spec.generation.drawings:
             yield info, drawing, image_seed(seed, drawing.id)
-
-
-def encode(image: Image.Image, drawing_id: str) -> tuple[bytes, str]:
-    """A file of the picture: PNG or JPEG, by a hash of the id, so that the format tells nothing of the label.
-
-    Returns:
-        The bytes and the extension, `png` or `jpg`.
-    """
-    buffer = io.BytesIO()
-    if hashlib.sha256(f"format:{drawing_id}".encode()).digest()[0] % 2:
-        image.save(buffer, "PNG", optimize=True)
-        return buffer.getvalue(), "png"
-    image.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue(), "jpg"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.generate.diffusion import DiffusionGenerator, ImagePrompt, PromptRefusedError, refusal
+from pipeline.generate.diffusion import DiffusionGenerator, PromptRefusedError
+from pipeline.generate.policy import ImagePrompt, refusal
 from schemas.taxonomy import ClassInfo, load_taxonomy
 
 TAXONOMY = load_taxonomy(Path(inspect.getfile(load_taxonomy)).with_name("taxonomy.yaml"))

@@ -15,6 +15,9 @@ A script is YAML or JSON:
 In answers and refusals `\1` and `\g<name>` stand for what the groups of `match` caught, and every other
 backslash for itself. An answer that is a mapping is sent as JSON; in one that is text nothing is escaped.
 
+A picture (`/v1/images/generations`) is made of the seed and the prompt; where the first rule that fits the
+prompt has a refusal, it is refused as by a content policy.
+
 Whether a request fails, and how, depends on the seed, on what its body says and on how often that body came
 before: not on the order of requests, and a retry is rolled anew.
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import math
+import re
 import struct
 import time
 from collections import Counter, deque
@@ -74,11 +77,12 @@ class Answerer:
             "by_outcome": dict(self._outcomes),
         }
 
-    def receive(self, body: Any, *, batch: bool = False) -> Reply:
+    def receive(self, body: Any, *, batch: bool = False, picture: bool = False) -> Reply:
         """Decide on one body, and count it.
 
         Args:
             body: the parsed JSON.
+            picture: it asks for a picture, and not for a chat completion.
             batch: it is a line of a batch: there is no limit to run into and no connection to lose.
         """
         digest = sha256_text(json.dumps(body, sort_keys=True, separators=(",", ":")))
@@ -93,7 +97,11 @@ class Answerer:
             if batch and fault in ("stalled", "closed", "garbled"):
                 fault = "500"
             try:
-                reply = self._decide(body, fault, INVALID[kind < 0.5], digest, limited=not batch)
+                self._check_model(body, limited=not batch)
+                if picture:
+                    reply = self._picture(body, fault)
+                else:
+                    reply = self._decide(body, fault, INVALID[kind < 0.5], digest)
             except RejectedError as error:
                 return self.reject(error)
         self._outcomes[reply.outcome] += 1
@@ -132,21 +140,51 @@ class Answerer:
             raise RejectedError(429, message, code="rate_limit_exceeded", wait=str(math.ceil(more_in)))
         self._window.append(time.monotonic())
 
-    def _decide(self, body: Any, fault: str, invalid: str, digest: str, *, limited: bool) -> Reply:
+    def _check_model(self, body: Any, *, limited: bool) -> None:
         if not isinstance(body, dict):
             raise RejectedError(400, "The body is not a JSON object")
         if (model := body.get("model")) not in self._script.models:
             raise RejectedError(404, f"The model {model!r} does not exist", "model", "model_not_found")
         if limited:
             self._admit()
-        self._check_features(body)
-        user_texts, characters = self._read(body.get("messages"))
+
+    def _struck(self, fault: str) -> bool:
+        """Whether the fault leaves no reply at all; those that are HTTP errors are raised."""
         if fault == "429":
             wait = f"{self._script.faults.retry_after_s:g}"
             raise RejectedError(429, "Too many requests", code="rate_limit_exceeded", wait=wait)
         if fault == "500":
             raise RejectedError(500, "The server had an error while processing your request")
-        if fault in ("stalled", "closed"):
+        return fault in ("stalled", "closed")
+
+    def _picture(self, body: dict[str, Any], fault: str) -> Reply:
+        """A picture, unless the first rule that fits its prompt refuses it."""
+        prompt = body.get("prompt")
+        size = re.fullmatch(r"(\d{2,4})x(\d{2,4})", str(body.get("size", "64x64")))
+        if not isinstance(prompt, str) or not prompt or body.get("n", 1) != 1:
+            raise RejectedError(400, "There is no prompt, or n is not 1", "prompt")
+        if size is None:
+            raise RejectedError(400, "size is not WIDTHxHEIGHT", "size")
+        if self._struck(fault):
+            return Reply(fault)
+        fitting = next((rule for pattern, rule in self._rules if pattern.search(prompt)), None)
+        if fitting is not None and fitting.refusal is not None:
+            message = "Your request was rejected by the safety system"
+            raise RejectedError(400, message, "prompt", "content_policy_violation")
+        if fault == "garbled":
+            return Reply(fault, 200)
+        data = _drawn(f"{self._script.seed}:{body.get('seed', 0)}:{prompt}", (int(size[1]), int(size[2])))
+        if fault == "truncated":
+            data = data[: len(data) // 2]
+        made = {"b64_json": base64.b64encode(data).decode()}
+        if fault == "invalid":
+            made = {"url": "https://images.example/1.png"}
+        return Reply(fault or "ok", 200, {"created": int(time.time()), "data": [made]})
+
+    def _decide(self, body: dict[str, Any], fault: str, invalid: str, digest: str) -> Reply:
+        self._check_features(body)
+        user_texts, characters = self._read(body.get("messages"))
+        if self._struck(fault):
             return Reply(fault)
         rule, text = self._answer(user_texts)
         if fault == "garbled":
@@ -171,7 +209,7 @@ class Answerer:
             "id": f"chatcmpl-{digest[:24]}",
             "object": "chat.completion",
             "created": int(time.time()),
-            "model": model,
+            "model": body["model"],
             "choices": [choice],
             "usage": {"prompt_tokens": sent, "completion_tokens": got, "total_tokens": sent + got},
         }
@@ -222,6 +260,16 @@ class Answerer:
                         raise RejectedError(413, message, "messages")
         except (KeyError, TypeError, AttributeError):
             raise RejectedError(400, "messages has a part without its content", "messages") from None
+
+
+def _drawn(seed: str, size: tuple[int, int]) -> bytes:
+    """A PNG of coloured squares, the same for the same seed."""
+    from PIL import Image
+
+    colours = hashlib.shake_256(seed.encode()).digest(8 * 8 * 3)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (8, 8), colours).resize(size, Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _forced_tool(body: dict[str, Any]) -> str | None:

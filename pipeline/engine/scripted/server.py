@@ -20,13 +20,14 @@ __all__ = ["ScriptedServer", "serve"]
 
 # Batch files are large, and so are images in base64.
 BODY_BYTES_MOST = 256 * 2**20
+PICTURES = "/v1/images/generations"
 GARBLED = b"<html><body>upstream error</body></html>"
 
 
 class ScriptedServer:
     """The endpoint. It listens on 127.0.0.1 only.
 
-    Besides the OpenAI protocol (chat completions, models, files, batches) it has `GET /stats` and
+    Besides the OpenAI protocol (chat completions, images, models, files, batches) it has `GET /stats` and
     `POST /reset`, which sets to zero what was counted.
     """
 
@@ -46,7 +47,8 @@ class ScriptedServer:
             OSError: when the port is taken.
         """
         app = web.Application(client_max_size=BODY_BYTES_MOST)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_post(PICTURES, self._answer)
         app.router.add_get("/v1/models", self._guarded(self._models))
         for method, path, handler in self._batches.routes():
             app.router.add_route(method, path, self._guarded(handler))
@@ -71,8 +73,8 @@ class ScriptedServer:
     def stats(self) -> dict[str, Any]:
         """What was counted since the start or the last reset.
 
-        `requests` and `peak_under_way` are chat completions over HTTP; `distinct`, `repeated` (receptions of
-        a body that was received before) and `by_outcome` count the lines of batches as well.
+        `requests` and `peak_under_way` are chat completions and pictures over HTTP; `distinct`, `repeated`
+        (receptions of a body that was received before) and `by_outcome` count the lines of batches as well.
         """
         counted = {"requests": self._requests, "peak_under_way": self._peak}
         return {**counted, **self._answerer.stats(), **self._batches.stats()}
@@ -83,7 +85,7 @@ class ScriptedServer:
         self._answerer.reset()
         self._batches.reset()
 
-    async def _chat(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.Response:
         self._requests += 1
         self._under_way += 1
         self._peak = max(self._peak, self._under_way)
@@ -94,7 +96,7 @@ class ScriptedServer:
             except RejectedError as error:
                 reply = self._answerer.reject(error)
             else:
-                reply = self._answerer.receive(_parsed(raw))
+                reply = self._answerer.receive(_parsed(raw), picture=request.path == PICTURES)
             if reply.wait_s:
                 await asyncio.sleep(reply.wait_s)
             if not reply.status:

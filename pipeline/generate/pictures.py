@@ -1,0 +1,344 @@
+"""Pictures from diffusion models and from endpoints, with the prompts that they are made from."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from pipeline.generate.encoding import encode, image_seed
+from pipeline.generate.policy import check_makers
+from pipeline.generate.prompts import (
+    ImagePromptFile,
+    Picture,
+    Wanted,
+    WrittenPrompt,
+    admitted,
+    load_image_prompt,
+    wanted_pictures,
+    writer_request,
+)
+from pipeline.store import Failures, canonical_json, sha256_bytes
+from schemas.params import DiffusionPictures, ImagesApiPictures
+
+if TYPE_CHECKING:
+    from pipeline.annotators import Asking, Panel, Voter
+    from pipeline.engine import Answer, Request
+    from pipeline.workspace import Progress, Workspace
+
+__all__ = ["Made", "make_pictures", "requests"]
+
+AUTHOR = "holisafe-pipeline"
+STAGE = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of a picture that was wanted.
+
+    Attributes:
+        row: of `images.parquet`; None where there is no picture.
+        call_keys: of the calls behind it.
+    """
+
+    row: dict[str, Any] | None
+    call_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """Who asks, as plans call it."""
+
+    name: str
+    voter: Voter
+
+
+def make_pictures(workspace: Workspace, failures: Failures, progress: Progress) -> Iterator[Made]:
+    """Have the prompts written, then every generator's pictures made, in the order of params.
+
+    Raises:
+        EndpointError: when an endpoint cannot be used, or the budget is spent. What was made is kept.
+    """
+    params = workspace.params
+    makers = params.generate.pictures
+    check_makers(params, workspace.classes(), workspace.root / "params.yaml")
+    file = _prompt_file(workspace)
+    wanted = wanted_pictures(makers, workspace.classes(), file, params.seed, failures)
+    written = _written(workspace, file, wanted, failures, progress)
+    # A call may have been paid for although its prompt is not used.
+    used = admitted(written, failures, [maker.name for maker in makers])
+    kept = {picture.wanted.id for picture in used}
+    yield from (Made(None, (p.call_key,)) for p in written if p.wanted.id not in kept and p.call_key)
+    for place, maker in enumerate(makers):
+        mine = [picture for picture in used if picture.wanted.maker == place]
+        progress.start(f"pictures, {maker.name}", len(mine))
+        if maker.kind == "diffusion":
+            yield from _diffused(workspace, maker, mine, failures, progress)
+        else:
+            yield from _ordered(workspace, maker, mine, failures, progress)
+
+
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[Request]]]:
+    """Who asks, with all the calls that this stage has for it now.
+
+    A picture whose prompt is not written yet counts with the prompt that would be composed: the number and
+    the price of such calls are right, their words are not.
+    """
+    from pipeline.engine import open_cache
+    from pipeline.engine.answers import judge
+
+    params = workspace.params
+    makers = params.generate.pictures
+    if not params.asked(("image_prompt", "picture")):
+        return
+    file = _prompt_file(workspace)
+    wanted = wanted_pictures(makers, workspace.classes(), file, params.seed)
+    pictures = [_composed(file, w) for w in wanted]
+    if params.generate.writer is not None:
+        voter = panel.voters[params.generate.writer]
+        calls = [writer_request(voter, file, w) for w in wanted]
+        yield _Asker(f"prompt-writer@{voter.name}", voter), calls
+        with open_cache(workspace.calls) as cache:
+            known = cache.get_many([call.key for call in calls])
+        for i, call in enumerate(calls):
+            record = known.get(call.key)
+            status, said, _ = judge(record, call.schema) if record is not None else ("error", None, "")
+            if status == "ok" and isinstance(said, WrittenPrompt):
+                pictures[i] = Picture(wanted[i], said, {}, call.key)
+    used = admitted(pictures, Failures(STAGE), [maker.name for maker in makers])
+    for place, maker in enumerate(makers):
+        if maker.kind == "images_api":
+            voter = panel.voters[maker.endpoint]
+            mine = [_order(voter, maker, picture) for picture in used if picture.wanted.maker == place]
+            yield _Asker(f"{maker.name}@{voter.name}", voter), mine
+
+
+def _prompt_file(workspace: Workspace) -> ImagePromptFile:
+    return load_image_prompt(workspace.root / workspace.params.prompts / "generate" / "image_prompt.yaml")
+
+
+def _composed(file: ImagePromptFile, wanted: Wanted) -> Picture:
+    return Picture(wanted, file.compose(wanted.triple), {"writer": "composed", "version": file.version}, "")
+
+
+def _written(
+    workspace: Workspace,
+    file: ImagePromptFile,
+    wanted: Sequence[Wanted],
+    failures: Failures,
+    progress: Progress,
+) -> list[Picture]:
+    """The prompts, in the order of what is wanted; those that were not written are failures."""
+    from pipeline.annotators import open_panel
+
+    writer = workspace.params.generate.writer
+    if writer is None:
+        return [_composed(file, w) for w in wanted]
+    makers = workspace.params.generate.pictures
+    # Closed again before pictures are made: a local model would hold memory that they need.
+    with open_panel(workspace, STAGE) as panel:
+        voter = panel.voters[writer]
+        calls = [writer_request(voter, file, w) for w in wanted]
+        progress.start("image prompts", len(calls))
+        answers = _asked(voter, calls, progress, warm=voter.local)
+    found = []
+    for w, answer in zip(wanted, answers, strict=True):
+        if answer.status == "ok" and isinstance(answer.value, WrittenPrompt):
+            origin = {
+                "writer": f"{voter.backend_id}/{voter.model}",
+                "version": file.version,
+                "call_key": answer.key,
+            }
+            found.append(Picture(w, answer.value, origin, answer.key))
+        else:
+            why = "" if answer.status == "blocked" else answer.error
+            name = f"picture:{makers[w.maker].name}"
+            failures.add(w.id, name, f"prompt not written ({answer.status})", why)
+    return found
+
+
+def _asked(voter: Voter, calls: list[Request], progress: Progress, *, warm: bool = False) -> list[Answer]:
+    """The answers to calls; an outage is none."""
+    from pipeline.engine import EndpointError
+
+    if not calls:
+        return []
+    answers = voter.engine.ask_all(
+        calls,
+        stage=STAGE,
+        on_progress=lambda _done, _total: progress.advance(),
+        warm=calls[0].messages[:-1] if warm else None,
+    )
+    if missing := [answer for answer in answers if answer.again]:
+        raise EndpointError(
+            f"{voter.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
+            f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
+        )
+    return answers
+
+
+def _diffused(
+    workspace: Workspace,
+    maker: DiffusionPictures,
+    pictures: Sequence[Picture],
+    failures: Failures,
+    progress: Progress,
+) -> Iterator[Made]:
+    from pipeline.generate.diffusion import DiffusionGenerator
+    from pipeline.generate.finished import Finished, FinishedPicture
+    from schemas.errors import InputError
+
+    folder = workspace.root / maker.model
+    try:
+        generator = DiffusionGenerator(
+            folder if folder.is_dir() else maker.model,
+            revision=maker.revision,
+            dtype=maker.dtype,
+            device=maker.device,
+            steps=maker.steps,
+            guidance=maker.guidance,
+            size=maker.size,
+            negative_prompt=maker.negative_prompt,
+            offload=maker.offload,
+            safety_checker=maker.safety_checker,
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{workspace.root / 'params.yaml'}: generate.pictures, {maker.name}: {error}"
+        ) from error
+    finished = Finished(workspace.state / "pictures")
+    # Batches are cut from the whole list, so that a run that was killed goes on with the same companions.
+    for start in range(0, len(pictures), maker.batch):
+        batch = pictures[start : start + maker.batch]
+        prompts = [picture.prompt for picture in batch]
+        seeds = [image_seed(workspace.params.seed, picture.wanted.id) for picture in batch]
+        asked = generator.asked(prompts, seeds)
+        kept = [finished.get(recipe) for recipe in asked]
+        if any(made is None for made in kept):
+            for i, new in enumerate(generator.generate(prompts, seeds)):
+                data = b"" if new.withheld else encode(new.image, batch[i].wanted.id)[0]
+                kept[i] = FinishedPicture(data, new.recipe)
+                finished.put(asked[i], FinishedPicture(data, new.recipe))
+        for picture, made in zip(batch, kept, strict=True):
+            progress.advance()
+            assert made is not None  # noqa: S101 - kept or made just now
+            keys = (picture.call_key,) if picture.call_key else ()
+            if not made.data:
+                why = "the model's safety checker took the picture away"
+                failures.add(picture.wanted.id, f"picture:{maker.name}", "picture withheld", why)
+                yield Made(None, keys)
+                continue
+            name = f"diffusion:{made.recipe['model']}"
+            yield Made(_row(maker, picture, made.data, made.recipe, name), keys)
+
+
+def _order(voter: Voter, maker: ImagesApiPictures, picture: Picture) -> Request:
+    """The call that has a picture made."""
+    from pipeline.engine import ImageRequest
+
+    size = "{}x{}".format(*maker.size)
+    params = {k: v for k, v in {"size": size, **voter.parameters}.items() if v is not None}
+    message = {"role": "user", "content": picture.said.prompt}
+    return ImageRequest(voter.backend_id, voter.model, [message], params)
+
+
+def _ordered(
+    workspace: Workspace,
+    maker: ImagesApiPictures,
+    pictures: Sequence[Picture],
+    failures: Failures,
+    progress: Progress,
+) -> Iterator[Made]:
+    from pipeline.annotators import open_panel
+    from pipeline.engine import BlobMissingError, BlobStore
+
+    with open_panel(workspace, STAGE) as panel:
+        voter = panel.voters[maker.endpoint]
+        calls = [_order(voter, maker, picture) for picture in pictures]
+        answers = _asked(voter, calls, progress)
+    blobs = BlobStore(workspace.blobs)
+    for picture, call, answer in zip(pictures, calls, answers, strict=True):
+        keys = (*([picture.call_key] if picture.call_key else []), *([call.key] if answer.raw else []))
+        name, wanted = f"picture:{maker.name}", picture.wanted
+        if answer.status != "ok":
+            # What an endpoint says may repeat the prompt; a blocked one is not repeated.
+            why = "" if answer.status == "blocked" else answer.error
+            failures.add(wanted.id, name, f"picture not made ({answer.status})", why)
+            yield Made(None, keys)
+            continue
+        kept = json.loads(answer.raw)
+        try:
+            received = blobs(kept["sha256"])
+        except BlobMissingError as error:
+            failures.add(wanted.id, name, "picture lost", str(error))
+            # Its call serves nothing any more: `holisafe calls gc --unused` forgets it.
+            yield Made(None, keys[:-1])
+            continue
+        image = _opened(received, workspace.params.curate.max_pixels)
+        if image is None:
+            failures.add(wanted.id, name, "not a picture that can be read", f"{kept['bytes']} bytes")
+            yield Made(None, keys)
+            continue
+        recipe = {
+            "method": "images_api",
+            "backend": voter.backend_id,
+            "model": voter.model,
+            "parameters": dict(call.params),
+            "prompt": picture.said.prompt,
+            "revised_prompt": kept.get("revised_prompt", ""),
+            "call_key": call.key,
+            "received_sha256": kept["sha256"],
+        }
+        data, _ = encode(image, wanted.id)
+        yield Made(_row(maker, picture, data, recipe, f"images_api:{voter.backend_id}/{voter.model}"), keys)
+
+
+def _opened(data: bytes, max_pixels: int) -> Image.Image | None:
+    """The picture, or None where the bytes are none, or one that is too large."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > max_pixels:
+                return None
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _row(
+    maker: DiffusionPictures | ImagesApiPictures,
+    picture: Picture,
+    data: bytes,
+    recipe: dict[str, Any],
+    generator: str,
+) -> dict[str, Any]:
+    wanted, said = picture.wanted, picture.said
+    triple = wanted.triple
+    about = {
+        "concept": triple.concept,
+        "setting": triple.setting,
+        "style": triple.style,
+        "written_by": picture.origin,
+    }
+    return {
+        "image_id": sha256_bytes(data),
+        "source_uri": f"picture:{wanted.id}",
+        "source_kind": maker.kind,
+        "page_url": "",
+        "source_package": "",
+        "author": AUTHOR,
+        "licence": maker.licence,
+        "redistributable": maker.redistributable,
+        "retrieved_at": "",
+        "generator": generator,
+        "recipe": canonical_json({**recipe, **about}),
+        "caption": said.caption,
+        "subject": said.subject,
+        "objects": list(said.objects),
+        "intended_class": wanted.info.name,
+        "intended_safe": wanted.safe,
+        "bytes": data,
+    }

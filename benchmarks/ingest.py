@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -30,7 +31,7 @@ from PIL import Image
 from benchmarks.dedup.pictures import picture
 from benchmarks.surroundings import environment, last_line
 from pipeline.curate import run
-from pipeline.store import TableWriter, sha256_bytes, write_json
+from pipeline.store import TableWriter, read_rows, sha256_bytes, write_json
 from pipeline.workspace import Silent, Workspace
 from schemas.rows import RAW_IMAGES
 
@@ -41,8 +42,9 @@ ROOT = Path(__file__).parents[1]
 
 def different(number: int) -> bytes:
     """A JPEG of its own: one of the made pictures, moved round, and lit otherwise."""
-    pixels = np.roll(_base(number % BASES), (37 * number % 480, 53 * number % 640), (0, 1))
-    lit = (pixels.astype(np.uint16) * (200 + number % 56) >> 8).astype(np.uint8)
+    rng = np.random.default_rng(number)
+    pixels = np.roll(_base(number % BASES), (rng.integers(480), rng.integers(640)), (0, 1))
+    lit = (pixels.astype(np.uint16) * rng.integers(200, 257, dtype=np.uint16) >> 8).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(lit).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
@@ -86,6 +88,14 @@ def make_workspace(root: Path, count: int) -> None:
         pass
 
 
+def kept(folder: Path) -> int:
+    """How many images came out, and none left out as a copy of another's bytes."""
+    reasons = Counter(row["reason"] for row in read_rows(folder / "failures.parquet", ["reason"]))
+    if reasons.keys() - {"near-duplicate", "would leak across the split"}:
+        raise SystemExit(f"images were not taken in: {dict(reasons)}")
+    return sum(1 for _ in read_rows(folder / "images.parquet", ["image_id"]))
+
+
 def resident(group: int) -> Iterator[int]:
     """Resident pages of each process of a group."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -109,6 +119,7 @@ def measured(root: Path, count: int) -> Result:
         raise SystemExit(child.returncode)
     figures: Result = json.loads(last_line(said))
     return figures | {
+        "kept": kept(root / "out"),
         "images_per_s": count / figures["seconds"],
         "peak_mb": peak * os.sysconf("SC_PAGESIZE") / 1e6,
     }

@@ -46,7 +46,7 @@ def different(number: int) -> bytes:
     pixels = np.roll(_base(number % BASES), (rng.integers(480), rng.integers(640)), (0, 1))
     lit = (pixels.astype(np.uint16) * rng.integers(200, 257, dtype=np.uint16) >> 8).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(lit).save(buffer, "JPEG", quality=88)
+    Image.fromarray(lit).save(buffer, "JPEG", quality=88, comment=str(number))
     return buffer.getvalue()
 
 

@@ -13,9 +13,10 @@ from PIL import ImageOps
 from pipeline.collect.sources.base import IMAGE_SUFFIXES
 from pipeline.curate.clusters import Pairs, heads, near_pairs
 from pipeline.curate.hashing import SIDE_WANTED, hash_picture, looks_printed, packed
-from pipeline.curate.normalise import RejectedImageError, on_white, opened
+from pipeline.curate.normalise import RejectedImageError, opened
 from pipeline.curate.text import same_text
 from pipeline.encoders import TextReader
+from pipeline.encoders._common import flattened
 from pipeline.parallel import WorkerDied, in_processes
 from pipeline.workspace import Progress
 from schemas.errors import InputError
@@ -109,7 +110,7 @@ def _look(path: Path) -> _Seen | str:
         with opened(path.read_bytes(), MAX_PIXELS) as image:
             area = image.width * image.height
             image.draft("L", (SIDE_WANTED, SIDE_WANTED))
-            upright = on_white(ImageOps.exif_transpose(image))
+            upright = flattened(ImageOps.exif_transpose(image))
             return _Seen(hash_picture(upright), area, looks_printed(upright))
     except RejectedImageError as error:
         return error.reason
@@ -140,4 +141,4 @@ def _reader() -> TextReader:
 
 def _read(path: Path) -> str:
     with opened(path.read_bytes(), MAX_PIXELS) as image:
-        return _reader().read(on_white(ImageOps.exif_transpose(image)).convert("RGB")).text
+        return _reader().read(ImageOps.exif_transpose(image)).text

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from pipeline.encoders._common import flattened
 from pipeline.store import sha256_bytes
 from schemas.params import Curate
 
-__all__ = ["Normalised", "RejectedImageError", "normalise", "on_white", "opened"]
+__all__ = ["Normalised", "RejectedImageError", "normalise", "opened"]
 
 MIN_SIDE = 32
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
@@ -108,16 +109,6 @@ def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
             raise RejectedImageError("damaged image", f"{type(error).__name__}: {error}") from error
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """A picture with an alpha channel as RGB on white; any other as it is."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image
-    rgba = image.convert("RGBA")
-    flat = Image.new("RGB", rgba.size, "white")
-    flat.paste(rgba, mask=rgba.getchannel("A"))
-    return flat
-
-
 def _metadata_in(image: Image.Image) -> list[str]:
     found = []
     exif = image.getexif()
@@ -145,7 +136,7 @@ def _to_rgb(opened: Image.Image) -> tuple[Image.Image, list[str]]:
         image = image.convert("F").point(lambda value: value * (255.0 / span)).convert("L")
     if profile and image.mode in {"RGB", "CMYK", "L"}:
         image = _to_srgb(image, profile, notes)
-    if (flat := on_white(image)) is not image:
+    if (flat := flattened(image)) is not image:
         notes.append("flattened on white")
         image = flat
     if image.mode != "RGB":

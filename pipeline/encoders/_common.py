@@ -92,12 +92,16 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 def on_white(image: Image) -> Image:
     """Return the image as RGB, with what is transparent laid on white."""
+    flat = flattened(image)
+    return flat if flat.mode == "RGB" else flat.convert("RGB")
+
+
+def flattened(image: Image) -> Image:
+    """Return an image with an alpha channel as RGB on white, and any other as it is."""
     from PIL import Image as Images
 
-    if image.mode == "RGB":
-        return image
     if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
+        return image
     layer = image.convert("RGBA")
     return Images.alpha_composite(Images.new("RGBA", layer.size, "white"), layer).convert("RGB")
 

@@ -80,7 +80,7 @@ def after(examples: Examples, chosen: Floats, classes: dict[str, ClassFigures]) 
             name: classes[name].model_copy(update={"threshold": float(t)})
             for name, t in zip(examples.names, thresholds, strict=True)
         }
-        one = Calibration(encoder="", temperature=1, offset=0, pooled=0.5, classes=at)
+        one = Calibration(encoder="", temperature=1, offset=0, level=0.5, classes=at)
         found.append(one.score(examples.names, shares))
     return np.array(found).round(3)
 
@@ -139,15 +139,14 @@ def together(
 def class_table(classes: dict[str, ClassFigures], examples: Examples) -> list[str]:
     """One row a class."""
     rows = [
-        "| class | threshold | unsafe, safe | found | false alarms | precision | recall |",
-        "|---|---|---|---|---|---|---|",
+        "| class | threshold | chosen on | unsafe, safe | found | false alarms | precision | recall |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, c in classes.items():
         own = int((~examples.unsafe & (examples.classes == name)).sum())
-        which = f"{c.threshold:.4f}, " + (f"pooled: only {c.unsafe} unsafe" if c.pooled else "own")
         sides = f"{c.unsafe}, {c.safe} ({own} of the class)"
         rows.append(
-            f"| {name} | {which} | {sides} | {c.found} | {c.false_alarms} | "
+            f"| {name} | {c.threshold:.4f} | {c.by} | {sides} | {c.found} | {c.false_alarms} | "
             f"{share(c.precision, c.precision_95)} | {share(c.recall, c.recall_95)} |"
         )
     return rows
@@ -179,7 +178,7 @@ def main() -> None:
         encoder=encoder.identity,
         temperature=params.encoder.temperature,
         offset=params.encoder.offset,
-        pooled=thresholds.pooled,
+        level=thresholds.level,
         classes=classes,
     )
     write_json(args.out, calibration.model_dump(mode="json"))
@@ -200,6 +199,7 @@ def report(
     threshold: float,
 ) -> str:
     """The report as Markdown."""
+    both = sum(c.by == "both sides" for c in calibration.classes.values())
     unsafe, old, new = examples.unsafe, before.scores >= threshold, scores >= threshold
     anew, no_more = ~old & new, old & ~new
     without = [n for n in sorted(set(examples.classes.tolist())) if n not in examples.names]
@@ -221,8 +221,9 @@ def report(
         f"temperature {calibration.temperature}, offset {calibration.offset}.",
         f"{len(examples.unsafe)} labelled images, {int(examples.unsafe.sum())} unsafe; every figure is of",
         f"thresholds chosen without the image ({FOLDS} folds). Intervals are Wilson's, 95 %.",
-        f"A class with fewer than {FEWEST} examples on a side takes the pooled threshold,",
-        f"{thresholds.pooled:.4f}; {len(thresholds.own)} of {len(examples.names)} have one of their own.",
+        f"A class with {FEWEST} unsafe examples has the threshold with the best F1 on both sides: {both} of",
+        f"{len(examples.names)}. The others are calibrated on the safe images: {thresholds.level:.2%} of them stay",
+        "below the threshold of each, the share with the best F1 over all classes together.",
         "Safe images are those of all classes, since a filter sees them all.",
         "",
         *class_table(calibration.classes, examples),

@@ -87,7 +87,8 @@ class Panel:
         calibration = None
         if said.calibration is not None:
             path = root / said.calibration
-            calibration = load_calibration(path, network.identity, said.temperature, said.offset)
+            judged = [info.name for info in taxonomy.classes() if info.spec.encoder_prompts.unsafe]
+            calibration = load_calibration(path, network.identity, said.temperature, said.offset, judged)
         encoder = EncoderAnnotator(
             network,
             taxonomy,

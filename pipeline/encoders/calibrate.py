@@ -3,8 +3,9 @@
 The filter of a class says "this image shows that harm" where the share of the class's unsafe sentences
 reaches a threshold. The threshold is the one with the best F1 on labelled images: the unsafe ones of the
 class against the safe ones of all classes, its look-alikes among them. Unsafe images of other classes count
-for neither side. A class with fewer than eight examples on a side takes the threshold that is best over all
-classes together.
+for neither side. A class with fewer than eight unsafe examples is calibrated on the safe ones alone: as many
+of them stay below its threshold as is best over all classes together. So every class has a threshold on the
+scale of its own sentences.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 FEWEST = 8
-"""Examples a side below which a class has no threshold of its own."""
+"""Unsafe examples below which a class is calibrated on the safe ones."""
 FOLDS = 5
 Z = 1.96
 
@@ -53,12 +54,13 @@ class _Strict(BaseModel):
 class ClassFigures(_Strict):
     """What the filter of one class is worth on images that its threshold was not chosen on.
 
-    `unsafe` images are those of the class, `safe` ones those of all classes. Precision is None where nothing
-    was flagged, recall where there was nothing to find. Intervals are Wilson's, 95 %.
+    `by` says on what the threshold was chosen. `unsafe` images are those of the class, `safe` ones those of
+    all classes. Precision is None where nothing was flagged, recall where there was nothing to find.
+    Intervals are Wilson's, 95 %.
     """
 
     threshold: Share
-    pooled: bool
+    by: Literal["both sides", "safe images"]
     unsafe: int
     safe: int
     found: int
@@ -70,27 +72,33 @@ class ClassFigures(_Strict):
 
 
 class Calibration(_Strict):
-    """The file: thresholds by class, for one encoder, one temperature and one offset."""
+    """The file: thresholds by class, for one encoder, one temperature and one offset.
+
+    `level` is the share of safe images that stay below the threshold of a class with few unsafe examples.
+    """
 
     encoder: str
     temperature: float
     offset: float
-    pooled: Share
+    level: Share
     classes: dict[str, ClassFigures]
 
     def score(self, names: Sequence[str], shares: Shares) -> float:
         """P(unsafe) of an image: of all classes' the highest, .5 where a share is at its threshold."""
         return max(
-            _shifted(float(share), self.classes[name].threshold if name in self.classes else self.pooled)
+            _shifted(float(share), self.classes[name].threshold)
             for name, share in zip(names, shares, strict=True)
         )
 
 
-def load_calibration(path: Path, encoder: str, temperature: float, offset: float) -> Calibration:
-    """Read a calibration and see that it was made for this encoder.
+def load_calibration(
+    path: Path, encoder: str, temperature: float, offset: float, classes: Sequence[str]
+) -> Calibration:
+    """Read a calibration and see that it was made for this encoder and these classes.
 
     Raises:
-        InputError: when the file is missing or wrong, or was made for other weights or another scale.
+        InputError: when the file is missing or wrong, was made for other weights or another scale, or lacks
+            a class.
     """
     try:
         data = json.loads(path.read_text("utf-8"))
@@ -103,6 +111,8 @@ def load_calibration(path: Path, encoder: str, temperature: float, offset: float
             f"{found.offset}, but params give {encoder}, {temperature} and {offset}; "
             "run scripts/calibrate_encoder.py"
         )
+    if missing := [name for name in classes if name not in found.classes]:
+        raise InputError(f"{path}: no threshold for {', '.join(missing)}; run scripts/calibrate_encoder.py")
     return found
 
 
@@ -133,42 +143,63 @@ class Examples:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The pooled threshold, and those of classes with examples enough."""
+    """Thresholds of all classes.
 
-    pooled: float
-    own: dict[str, float]
+    Attributes:
+        level: the share of safe images that stay below, where a class has few unsafe examples.
+        values: by class.
+    """
+
+    level: float
+    values: dict[str, float]
 
     def of(self, names: Sequence[str]) -> Shares:
         """The threshold of each class."""
-        return np.array([self.own.get(name, self.pooled) for name in names])
+        return np.array([self.values[name] for name in names])
 
 
-def fit(examples: Examples, own: Sequence[str] | None = None) -> Thresholds:
+def fit(examples: Examples, both: Sequence[str] | None = None) -> Thresholds:
     """Thresholds with the best F1.
 
     Args:
         examples: labelled images of both sides.
-        own: classes that get a threshold of their own; by default those with eight examples a side.
+        both: classes calibrated on both sides; by default those with eight unsafe examples.
 
     Raises:
         ValueError: when a side is empty.
     """
-    scores: dict[str, tuple[Shares, Flags]] = {}
+    if both is None:
+        both = [name for name in examples.names if enough(examples, name)]
+    levels, labels, values = [], [], {}
+    safe_shares = np.sort(examples.shares[~examples.unsafe], axis=0)
     for column, name in enumerate(examples.names):
-        unsafe, safe = examples.sides(name)
-        used = unsafe | safe
-        scores[name] = examples.shares[used, column], unsafe[used]
-    together = [np.concatenate(parts) for parts in zip(*scores.values(), strict=True)]
-    if own is None:
-        own = [name for name in examples.names if enough(examples, name)]
-    return Thresholds(
-        best_threshold(together[0], together[1]), {name: best_threshold(*scores[name]) for name in own}
-    )
+        used = (examples.unsafe & (examples.classes == name)) | ~examples.unsafe
+        scores = examples.shares[used, column]
+        levels.append(np.searchsorted(safe_shares[:, column], scores) / max(1, len(safe_shares)))
+        labels.append(examples.unsafe[used])
+        if name in both:
+            values[name] = best_threshold(scores, labels[-1])
+    level = best_threshold(np.concatenate(levels), np.concatenate(labels))
+    for column, name in enumerate(examples.names):
+        if name not in both:
+            values[name] = _above(safe_shares[:, column], level)
+    return Thresholds(level, values)
 
 
 def enough(examples: Examples, name: str) -> bool:
-    """Whether a class has examples enough for a threshold of its own."""
-    return all(int(side.sum()) >= FEWEST for side in examples.sides(name))
+    """Whether a class has unsafe examples enough to be calibrated on both sides."""
+    return int((examples.unsafe & (examples.classes == name)).sum()) >= FEWEST
+
+
+def _above(ordered: Shares, level: float) -> float:
+    """The threshold that this share of ordered scores stays below: half-way to the next one."""
+    below = ordered[math.ceil(level * len(ordered)) - 1]
+    higher = ordered[ordered > below]
+    return _inside((below + higher[0]) / 2 if len(higher) else below + 1e-6)
+
+
+def _inside(threshold: float) -> float:
+    return float(np.clip(round(threshold, 6), 1e-6, 1 - 1e-6))
 
 
 def best_threshold(scores: Shares, labels: Flags) -> float:
@@ -185,16 +216,16 @@ def best_threshold(scores: Shares, labels: Flags) -> float:
     f1[:-1][ranked[:-1] == ranked[1:]] = -1  # no threshold parts equal scores
     at = int(f1.argmax())
     below = ranked[at + 1] if at + 1 < len(ranked) else 0.0
-    return float(np.clip(round((ranked[at] + below) / 2, 6), 1e-6, 1 - 1e-6))
+    return _inside((ranked[at] + below) / 2)
 
 
 def held_out(examples: Examples, seed: int) -> Shares:
     """The threshold of every class for each image, (n, classes), chosen without that image's fold."""
-    own = [name for name in examples.names if enough(examples, name)]
+    both = [name for name in examples.names if enough(examples, name)]
     fold = _folds(examples, seed)
     found = np.zeros(examples.shares.shape)
     for number in range(FOLDS):
-        found[fold == number] = fit(examples.some(fold != number), own).of(examples.names)
+        found[fold == number] = fit(examples.some(fold != number), both).of(examples.names)
     return found
 
 
@@ -226,8 +257,8 @@ def figures(examples: Examples, thresholds: Thresholds, measured_at: Shares) -> 
         hits, alarms = (int((flagged[:, column] & side).sum()) for side in (unsafe, safe))
         count = int(unsafe.sum())
         found[name] = ClassFigures(
-            threshold=thresholds.own.get(name, thresholds.pooled),
-            pooled=name not in thresholds.own,
+            threshold=thresholds.values[name],
+            by="both sides" if enough(examples, name) else "safe images",
             unsafe=count,
             safe=int(safe.sum()),
             found=hits,

@@ -19,7 +19,7 @@ from pipeline.store import read_rows
 from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from tests.clips import SIGLIP, SIGLIP_PREPARED, VIT, save_clip, save_tokenizer
-from tests.conftest import make_workspace
+from tests.conftest import REPOSITORY, make_workspace
 from tests.scripted import scripted
 
 pytestmark = pytest.mark.real
@@ -123,18 +123,23 @@ def test_thresholds_by_class_are_applied(labelled: Labelled) -> None:
     first = labelled.votes()
     weights = labelled.root / "weights"
     encoder = OpenClipEncoder(weights / "vit.json", weights / "vit.pt")
-    told = {"encoder": encoder.identity, **TOLD, "pooled": 0.001, "classes": {}}
+    shipped = json.loads((REPOSITORY / "pipeline" / "encoders" / "calibration.json").read_text())
+
+    def told(threshold: float) -> dict[str, Any]:
+        classes = {name: said | {"threshold": threshold} for name, said in shipped["classes"].items()}
+        return {"encoder": encoder.identity, **TOLD, "level": 0.9, "classes": classes}
+
     file = weights / "calibration.json"
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(told(0.001)))
     assert labelled.run(**SMALL, **TOLD, calibration="weights/calibration.json")
     after = labelled.votes()
     assert {v["value"] for v in after if v["question"] == "image_safe"} == {"unsafe"}
     named = [[v for v in votes if v["question"] == "image_class"] for votes in (first, after)]
     assert named[0] == named[1], "which class it is hangs on no threshold"
-    file.write_text(json.dumps(told | {"pooled": 0.999}))
+    file.write_text(json.dumps(told(0.999)))
     assert labelled.run(**SMALL, **TOLD, calibration="weights/calibration.json"), "the file is in the key"
     assert {v["value"] for v in labelled.votes() if v["question"] == "image_safe"} == {"safe"}
-    file.write_text(json.dumps(told | {"encoder": "another"}))
+    file.write_text(json.dumps(told(0.5) | {"encoder": "another"}))
     with pytest.raises(InputError, match="made for encoder another"):
         labelled.run(**SMALL, **TOLD, calibration="weights/calibration.json")
 

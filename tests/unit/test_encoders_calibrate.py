@@ -56,18 +56,37 @@ def test_the_threshold_has_the_best_f1() -> None:
         assert f1(best_threshold(scores, labels)) == max(f1(t) for t in np.unique(scores))
 
 
-def test_classes_with_few_examples_take_the_pooled_threshold() -> None:
+def test_a_class_with_few_examples_is_calibrated_on_the_safe_ones() -> None:
     known = examples()
     thresholds = fit(known)
-    assert set(thresholds.own) == {"many"}
-    assert 0.28 <= thresholds.own["many"] <= 0.32
+    assert 0.28 <= thresholds.values["many"] <= 0.32
+    safe = known.shares[~known.unsafe, 1]
+    assert np.mean(safe < thresholds.values["few"]) == pytest.approx(thresholds.level, abs=1 / len(safe))
     found = figures(known, thresholds, held_out(known, seed=1))
-    assert found["few"].pooled
-    assert found["few"].threshold == thresholds.pooled != thresholds.own["many"]
+    assert {name: c.by for name, c in found.items()} == {"many": "both sides", "few": "safe images"}
     assert (found["few"].unsafe, found["few"].safe) == (7, 60)
     assert (found["many"].found, found["many"].false_alarms) == (20, 0)
     assert found["many"].precision == found["many"].recall == 1
     assert found["many"].recall_95 == wilson(20, 20)
+
+
+def test_the_scale_of_a_class_does_not_matter() -> None:
+    """Shares of another class's sentences may run ten times as high; the same images are flagged."""
+    known = examples()
+    scaled = Examples(known.names, known.shares * [1, 0.1], known.classes, known.unsafe)
+    for one, other in ((known, scaled), (scaled, known)):
+        assert fit(one).level == fit(other).level
+        flagged = [e.shares[:, 1] >= fit(e).values["few"] for e in (one, other)]
+        assert np.array_equal(*flagged)
+        assert flagged[0].any()
+
+
+def test_a_threshold_above_all_safe_images_is_above_them() -> None:
+    known = examples()
+    apart = Examples(known.names, known.shares.copy(), known.classes, known.unsafe)
+    apart.shares[~apart.unsafe] = 0.05
+    thresholds = fit(apart)
+    assert all(0.05 < t <= 0.32 for t in thresholds.values.values())
 
 
 def test_what_is_measured_was_chosen_without_the_image() -> None:
@@ -103,35 +122,36 @@ def test_a_share_at_its_threshold_is_a_half() -> None:
         encoder="e",
         temperature=1,
         offset=0,
-        pooled=thresholds.pooled,
+        level=thresholds.level,
         classes=figures(known, thresholds, held_out(known, 1)),
     )
-    at = thresholds.own["many"]
+    at = thresholds.values["many"]
     assert made.score(["many", "few"], np.array([at, 0.001])) == pytest.approx(0.5)
     assert made.score(["many", "few"], np.array([at + 0.01, 0.001])) > 0.5
-    assert made.score(["new"], np.array([thresholds.pooled])) == pytest.approx(0.5)
+    assert made.score(["few"], np.array([thresholds.values["few"]])) == pytest.approx(0.5)
     assert 0 < made.score(["many"], np.array([0.0])) < made.score(["many"], np.array([1.0])) < 1
 
 
 def test_a_file_for_another_encoder_is_refused(tmp_path: Path) -> None:
     told = json.loads(SHIPPED.read_text())
-    same = (told["encoder"], told["temperature"], told["offset"])
-    assert load_calibration(SHIPPED, *same).pooled == told["pooled"]
-    for other in (("x", *same[1:]), (same[0], 0.01, same[2]), (*same[:2], 0.1)):
+    same = (told["encoder"], told["temperature"], told["offset"], list(told["classes"]))
+    assert load_calibration(SHIPPED, *same).level == told["level"]
+    for other in (("x", *same[1:]), (same[0], 0.01, *same[2:]), (*same[:2], 0.1, same[3])):
         with pytest.raises(InputError, match=r"calibration\.json: made for encoder .* run scripts/calibrate"):
             load_calibration(SHIPPED, *other)
+    with pytest.raises(InputError, match=r"calibration\.json: no threshold for fraud, scams; run scripts"):
+        load_calibration(SHIPPED, *same[:3], ["terrorism", "fraud", "scams"])
     wrong = tmp_path / "wrong.json"
     with pytest.raises(InputError, match=r"wrong\.json: cannot be read"):
         load_calibration(wrong, *same)
-    wrong.write_text(json.dumps(told | {"pooled": 2}))
-    with pytest.raises(InputError, match=r"wrong\.json: 1 problem.*\n  pooled"):
+    wrong.write_text(json.dumps(told | {"level": 2}))
+    with pytest.raises(InputError, match=r"wrong\.json: 1 problem.*\n  level"):
         load_calibration(wrong, *same)
 
 
 def test_what_ships_says_which_classes_had_too_few_examples() -> None:
     told = Calibration.model_validate_json(SHIPPED.read_text())
     for name, c in told.classes.items():
-        assert c.pooled == (min(c.unsafe, c.safe) < calibrate.FEWEST), name
-        assert not c.pooled or c.threshold == told.pooled
+        assert c.by == ("both sides" if c.unsafe >= calibrate.FEWEST else "safe images"), name
     report = (REPOSITORY / "docs" / "encoder-calibration.md").read_text()
     assert all(f"| {name} | {c.threshold:.4f}" in report for name, c in told.classes.items())

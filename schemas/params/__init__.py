@@ -1,0 +1,63 @@
+"""The params model: everything a build can be told, in one explicit file, `params.yaml`."""
+
+from schemas.params._base import PerClass
+from schemas.params.build import Assemble, Curate, Params, Thresholds, load_params
+from schemas.params.collect import (
+    BlockList,
+    ClassFoldersSource,
+    Fetch,
+    FolderSource,
+    HubSource,
+    Img2DatasetSource,
+    Intended,
+    MetadataField,
+    Source,
+    UrlsSource,
+    WebDatasetSource,
+    source_paths,
+)
+from schemas.params.encoder import CheckpointEncoder, EmbeddedEncoder, Encoder
+from schemas.params.endpoints import (
+    Annotators,
+    Budget,
+    EmbeddedEndpoint,
+    Endpoint,
+    Prices,
+    RemoteEndpoint,
+    ScriptedEndpoint,
+)
+from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures
+
+__all__ = [
+    "Annotators",
+    "Assemble",
+    "BlockList",
+    "Budget",
+    "CheckpointEncoder",
+    "ClassFoldersSource",
+    "Curate",
+    "DiffusionPictures",
+    "EmbeddedEncoder",
+    "EmbeddedEndpoint",
+    "Encoder",
+    "Endpoint",
+    "Fetch",
+    "FolderSource",
+    "HubSource",
+    "ImagesApiPictures",
+    "Img2DatasetSource",
+    "Intended",
+    "MetadataField",
+    "Params",
+    "PerClass",
+    "Pictures",
+    "Prices",
+    "RemoteEndpoint",
+    "ScriptedEndpoint",
+    "Source",
+    "Thresholds",
+    "UrlsSource",
+    "WebDatasetSource",
+    "load_params",
+    "source_paths",
+]

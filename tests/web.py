@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ def image(n: int) -> bytes:
 class Site:
     """The running server: what was asked of it, and what its robots.txt says."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str = "http") -> None:
+        self.scheme = scheme
         self.asked: Counter[str] = Counter()
         self.times: list[float] = []
         self.agents: set[str] = set()
@@ -34,7 +36,7 @@ class Site:
         self.port = 0
 
     def url(self, path: str, host: str = "site.test") -> str:
-        return f"http://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
@@ -105,9 +107,9 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    """Serve until the end of the block."""
-    served = Site()
+def site(tls: ssl.SSLContext | None = None) -> Iterator[Site]:
+    """Serve until the end of the block, by HTTPS where there is a context."""
+    served = Site("https" if tls else "http")
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -117,7 +119,7 @@ def site() -> Iterator[Site]:
 
     async def up() -> None:
         await runner.setup()
-        listener = web.TCPSite(runner, "127.0.0.1", 0)
+        listener = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await listener.start()
         served.port = runner.addresses[0][1]
 

@@ -340,7 +340,7 @@ class Fetcher:
             return answer
 
     async def _ask(self, url: URL, clock: _Clock, *, robots: bool) -> _Answer:
-        from aiohttp import ClientConnectionError, ClientError, ClientPayloadError, InvalidURL
+        from aiohttp import ClientConnectionError, ClientError, ClientPayloadError, ClientSSLError, InvalidURL
 
         from pipeline.collect.address import AddressRefusedError
 
@@ -370,6 +370,9 @@ class Fetcher:
             raise _PassingError("incomplete body", str(error)) from None
         except InvalidURL as error:
             raise _RefusedError("not a URL", str(error)) from None
+        except ClientSSLError as error:
+            self._count_failure(origin, str(error))
+            raise _RefusedError("certificate refused", str(error)) from None
         except (ClientConnectionError, OSError) as error:
             detail = f"{type(error).__name__}: {error}"
             if not answered:

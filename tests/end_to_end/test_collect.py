@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import ssl
 from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
+import trustme
 import yaml
 
 from pipeline.store import sha256_bytes
@@ -90,3 +92,26 @@ def test_addresses_of_this_machine_are_refused_unless_allowed(workspace: Path, p
         failures = pq.read_table(workspace / "data" / "collect" / "failures.parquet").to_pylist()
         assert [row["reason"] for row in failures] == ["address refused"] * 2
         assert not served.asked
+
+
+def test_certificates_are_checked(workspace: Path, params: Path) -> None:
+    known, stranger = trustme.CA(), trustme.CA()
+    trusted = workspace / "ca.pem"
+    known.cert_pem.write_to_path(trusted)
+    contexts = [ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) for _ in range(2)]
+    for authority, context in zip((known, stranger), contexts, strict=True):
+        authority.issue_cert("localhost").configure_cert(context)
+    with site(contexts[0]) as good, site(contexts[1]) as unknown:
+        urls = [
+            good.url("/picture/1.png", "localhost"),
+            good.url("/picture/2.png", "127.0.0.1"),
+            unknown.url("/picture/3.png", "localhost"),
+        ]
+        write_urls(workspace, urls)
+        holisafe(workspace, "run", "collect", SSL_CERT_FILE=str(trusted))
+    rows = pq.read_table(workspace / "data" / "collect" / "images.parquet").to_pylist()
+    failures = pq.read_table(workspace / "data" / "collect" / "failures.parquet").to_pylist()
+    assert [row["source_uri"] for row in rows] == urls[:1]
+    assert {row["source"]: row["reason"] for row in failures} == dict.fromkeys(
+        urls[1:], "certificate refused"
+    )

@@ -33,8 +33,8 @@ from pipeline.encoders.calibrate import (
     figures,
     fit,
     held_out,
-    wilson,
 )
+from pipeline.intervals import wilson
 from pipeline.store import read_rows, sha256_bytes, write_json, write_text
 from pipeline.workspace import Workspace
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["PairwiseAgreement", "confusion", "pairwise", "wilson"]
+from pipeline.intervals import wilson
 
-Z95 = 1.959963984540054
+__all__ = ["PairwiseAgreement", "confusion", "pairwise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,6 @@ class PairwiseAgreement:
     ac1: float | None
     kappa: float | None
     prevalence: float | None
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of `hits` of `n` (Wilson 1927); 0 to 1 where n is 0."""
-    if n == 0:
-        return 0.0, 1.0
-    p, z2 = hits / n, Z95 * Z95
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def pairwise(votes: Iterable[Mapping[str, Any]], question: str) -> list[PairwiseAgreement]:

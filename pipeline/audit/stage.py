@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.audit.agreement import confusion, pairwise, wilson
+from pipeline.audit.agreement import confusion, pairwise
 from pipeline.audit.report import Report, render
+from pipeline.intervals import wilson
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, sha256_text, write_json, write_text
 from pipeline.workspace import Progress, Workspace

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.intervals import wilson
 from schemas.errors import InputError, validated
 
 __all__ = [
@@ -33,13 +34,11 @@ __all__ = [
     "fit",
     "held_out",
     "load_calibration",
-    "wilson",
 ]
 
 FEWEST = 8
 """Unsafe examples below which a class is calibrated on the safe ones."""
 FOLDS = 5
-Z = 1.96
 
 Shares = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -264,21 +263,19 @@ def figures(examples: Examples, thresholds: Thresholds, measured_at: Shares) -> 
             found=hits,
             false_alarms=alarms,
             precision=round(hits / (hits + alarms), 3) if hits + alarms else None,
-            precision_95=wilson(hits, hits + alarms),
+            precision_95=_interval(hits, hits + alarms),
             recall=round(hits / count, 3) if count else None,
-            recall_95=wilson(hits, count),
+            recall_95=_interval(hits, count),
         )
     return found
 
 
-def wilson(hits: int, count: int) -> Interval | None:
+def _interval(hits: int, n: int) -> Interval | None:
     """The 95 % interval of a share; None of nothing."""
-    if not count:
+    if not n:
         return None
-    share, square = hits / count, Z * Z / count
-    middle = (share + square / 2) / (1 + square)
-    half = Z * math.sqrt(share * (1 - share) / count + square / count / 4) / (1 + square)
-    return round(max(0.0, middle - half), 3), round(min(1.0, middle + half), 3)
+    low, high = wilson(hits, n)
+    return round(low, 3), round(high, 3)
 
 
 def _shifted(share: float, threshold: float) -> float:

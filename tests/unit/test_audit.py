@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audit.agreement import confusion, pairwise, wilson
+from pipeline.audit.agreement import confusion, pairwise
+from pipeline.intervals import wilson
 
 
 def votes(table: list[tuple[str, str]], question: str = "q") -> list[dict[str, str]]:

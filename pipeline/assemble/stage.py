@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.assemble.card import write_card
-from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json, write_text
+from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json, write_rows, write_text
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, DATASET, VOTE
 from schemas.taxonomy import Taxonomy
@@ -22,6 +20,19 @@ __all__ = ["BENCH_FIELDS", "run"]
 
 BENCH_FIELDS = ("id", "image", "query", "type", "category", "subcategory", "image_safe", "image_safety_label")
 LEFT_OUT_FIELDS = ("image_id", "source_uri", "page_url", "author", "licence")
+IMAGE_WORDS = (
+    "image_id",
+    "intended_class",
+    "caption",
+    "source_uri",
+    "page_url",
+    "source_package",
+    "author",
+    "licence",
+    "redistributable",
+    "retrieved_at",
+    "generator",
+)
 ROWS_PER_SHARD = 1000
 ID_BITS = 53  # what every JSON reader holds exactly
 CANARY = (
@@ -55,26 +66,28 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         if p["pair_id"] in sources.responses
     ]
     ids: dict[int, str] = {}
+    paths: dict[str, str] = {}
     for pair in sorted(pairs, key=lambda p: p["pair_id"]):
         row_id = int(pair["pair_id"], 16) >> (256 - ID_BITS)
         if row_id in ids:
             failures.add(pair["pair_id"], pair["scene"], "id taken", f"by {ids[row_id]}")
             continue
+        row = _row(row_id, pair, sources, workspace)
+        path = row["image"]["path"]
+        if paths.setdefault(path, row["image_id"]) != row["image_id"]:
+            failures.add(pair["pair_id"], pair["scene"], "image path taken", f"{path} by {paths[path]}")
+            continue
         ids[row_id] = pair["pair_id"]
-        rows.append(_row(row_id, pair, sources, workspace))
-    progress.start("assemble", len(rows))
-    left_out: dict[str, dict[str, str]] = {}
-    for row in _write_shards(rows, sources, out):
-        name = row["image"]["path"]
-        image = sources.images[row["image_id"]]
-        target = out / "images" / name
-        if image["bytes"] is None:
-            left_out[name] = {"path": name} | {f: image[f] for f in LEFT_OUT_FIELDS}
-        elif not target.exists():
-            write_bytes(target, image["bytes"])
-        progress.advance()
+        rows.append(row)
+    left_out = {
+        row["image"]["path"]: {"path": row["image"]["path"]} | {f: row[f] for f in LEFT_OUT_FIELDS}
+        for row in rows
+        if not _released(row, workspace)
+    }
     lines = [json.dumps(left_out[name], ensure_ascii=False) + "\n" for name in sorted(left_out)]
     write_text(out / "meta" / "images_left_out.jsonl", "".join(lines))
+    _write_images(rows, workspace, out, progress)
+    _write_shards(rows, workspace, out, progress)
     bench = [{f: row["image"]["path"] if f == "image" else row[f] for f in BENCH_FIELDS} for row in rows]
     write_json(out / "holisafe_bench.json", sorted(bench, key=lambda r: r["id"]))
     write_card(out / "README.md", rows, workspace)
@@ -82,23 +95,26 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
 
 def _load(workspace: Workspace) -> _Sources:
-    by_pair: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    table = workspace.stage_dir("curate") / "images.parquet"
+    by_item: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for stage in ("label_images", "label_pairs"):
-        for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet"):
-            by_pair[vote["item_id"]].append({field.name: vote[field.name] for field in VOTE})
+        columns = ["item_id", *(field.name for field in VOTE)]
+        for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet", columns):
+            by_item[vote.pop("item_id")].append(vote)
     return _Sources(
-        {r["image_id"]: _released(r, workspace) for r in read_rows(table)},
+        {r["image_id"]: r for r in read_rows(_images(workspace), IMAGE_WORDS)},
         {r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")},
         {r["pair_id"]: r for r in read_rows(workspace.stage_dir("respond") / "responses.parquet")},
-        by_pair,
+        by_item,
     )
 
 
-def _released(image: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
-    """The image's row, without the bytes where those may not go out."""
-    out = workspace.params.assemble.images == "all" or image["redistributable"] == "yes"
-    return image if out else image | {"bytes": None}
+def _images(workspace: Workspace) -> Path:
+    return workspace.stage_dir("curate") / "images.parquet"
+
+
+def _released(row: dict[str, Any], workspace: Workspace) -> bool:
+    """Whether the row's image may go out."""
+    return workspace.params.assemble.images == "all" or row["redistributable"] == "yes"
 
 
 def image_path(image_id: str, class_name: str, taxonomy: Taxonomy) -> str:
@@ -166,31 +182,40 @@ def _row(row_id: int, pair: dict[str, Any], sources: _Sources, workspace: Worksp
     }
 
 
-def _write_shards(rows: list[dict[str, Any]], sources: _Sources, out: Path) -> Iterator[dict[str, Any]]:
+def _write_images(rows: list[dict[str, Any]], workspace: Workspace, out: Path, progress: Progress) -> None:
+    """Write each image that may go out as a file of its own, in one pass over the table of images."""
+    paths = {row["image_id"]: row["image"]["path"] for row in rows if _released(row, workspace)}
+    progress.start("images", len(paths))
+    for image in read_rows(_images(workspace), ["image_id", "bytes"]):
+        if (path := paths.get(image["image_id"])) is not None:
+            write_bytes(out / "images" / path, image["bytes"])
+            progress.advance()
+
+
+def _write_shards(rows: list[dict[str, Any]], workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write a shard for each subcategory and side; a new subcategory adds files and changes none."""
     shards: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         shards[row["category"], row["subcategory"], row["split"]].append(row)
     schema = _schema()
+    progress.start("rows", len(rows))
     for (category, subcategory, split), members in sorted(shards.items()):
         for start in range(0, len(members), ROWS_PER_SHARD):
             part = members[start : start + ROWS_PER_SHARD]
             path = out / "data" / category / subcategory / f"{split}-{start // ROWS_PER_SHARD:05d}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-                for group in range(0, len(part), 100):
-                    full = [
-                        {k: v for k, v in row.items() if k != "split"} | {"image": _image(row, sources)}
-                        for row in part[group : group + 100]
-                    ]
-                    writer.write_table(pa.Table.from_pylist(full, schema=schema))
-            yield from part
+            full = (_with_image(row, workspace, out) for row in part)
+            write_rows(path, schema, full, repeated=["image.bytes"])
+            progress.advance(len(part))
 
 
-def _image(row: dict[str, Any], sources: _Sources) -> dict[str, Any] | None:
-    """The image as `datasets` opens it; none where its bytes are left out: a path alone would be opened."""
-    data = sources.images[row["image_id"]]["bytes"]
-    return None if data is None else {"bytes": data, "path": row["image"]["path"]}
+def _with_image(row: dict[str, Any], workspace: Workspace, out: Path) -> dict[str, Any]:
+    """The row as it stands in its shard, with the image as `datasets` opens it."""
+    # Rows lie in another order than the table of images, so bytes come from the files written before.
+    # Where they are left out there is no image at all: a path alone would be opened.
+    path = row["image"]["path"]
+    released = _released(row, workspace)
+    image = {"bytes": (out / "images" / path).read_bytes(), "path": path} if released else None
+    return {k: v for k, v in row.items() if k != "split"} | {"image": image}
 
 
 def _schema() -> pa.Schema:

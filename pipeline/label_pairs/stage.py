@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pipeline.annotators import (
 from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
-from pipeline.store import Failures, read_rows, sha256_text, write_rows
+from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import PAIRS, TEXT_PAIR_LABELS, VOTES
 
@@ -84,10 +85,11 @@ class _Images:
     """What annotators of pairs are given of each image: it in words, and its file where one sees pixels."""
 
     def __init__(self, workspace: Workspace, models: Sequence[LanguageModel[Any]]) -> None:
-        seen = any(isinstance(model, SeesPixels) for model in models)
-        columns = ["image_id", "caption", "ocr_text", "intended_class", *(["bytes"] if seen else [])]
         path = workspace.stage_dir("curate") / "images.parquet"
-        self._rows = {r["image_id"]: r for r in read_rows(path, columns)}
+        columns = ["image_id", "caption", "ocr_text", "intended_class"]
+        self._rows = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, columns))}
+        seen = any(isinstance(model, SeesPixels) for model in models)
+        self._files = Cells(path, "bytes") if seen else None
 
     def evidence(self, image_id: str) -> str:
         """The image in words."""
@@ -97,7 +99,7 @@ class _Images:
     def pair(self, row: Row) -> PairItem:
         """The item of a pair."""
         image = self._rows[row["image_id"]]
-        jpeg = (lambda: image["bytes"]) if "bytes" in image else None
+        jpeg = None if self._files is None else partial(self._files.__getitem__, image["row"])
         evidence = self.evidence(row["image_id"])
         return PairItem(row["pair_id"], evidence, row["query"], jpeg, image["intended_class"])
 

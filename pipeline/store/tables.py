@@ -24,8 +24,11 @@ ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
 class TableWriter:
     """Writes rows to a Parquet file in row groups of 100; the file appears when all is written."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        """Start the file `path` with `schema`; its folder is made."""
+    def __init__(self, path: Path, schema: pa.Schema, repeated: Sequence[str] = ()) -> None:
+        """Start the file `path` with `schema`; its folder is made.
+
+        `repeated` names columns of pictures in which one comes again and again: a row group keeps it once.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._schema = schema
@@ -35,9 +38,9 @@ class TableWriter:
         self._writer = pq.ParquetWriter(
             self._partial,
             schema,
-            # Pictures are compressed already, and looking for equal ones would hold them in memory.
+            # Pictures are compressed already, and looking for equal ones holds a row group of them twice.
             compression={path: "zstd" if path in words else "none" for path in columns},
-            use_dictionary=words,
+            use_dictionary=[*words, *repeated],
             write_statistics=words,
         )
         self._rows: list[Mapping[str, Any]] = []
@@ -77,9 +80,11 @@ class TableWriter:
         self._partial.replace(self._path)
 
 
-def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write all `rows` and return how many there were."""
-    with TableWriter(path, schema) as writer:
+def write_rows(
+    path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], repeated: Sequence[str] = ()
+) -> int:
+    """Write all `rows`, as `TableWriter` does, and return how many there were."""
+    with TableWriter(path, schema, repeated) as writer:
         for row in rows:
             writer.write(row)
     return writer.count

@@ -1,10 +1,20 @@
-"""Which candidates are judged, and in which round."""
+"""Which candidates are judged, in which round, and what annotators are given of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import pyarrow as pa
+
+from pipeline.annotators import PairLLM, PairVLM, Voter, load_prompt
+from pipeline.engine import Terms
 from pipeline.label_pairs.batch import next_batch
+from pipeline.label_pairs.stage import _Images
+from pipeline.store import write_rows
+from pipeline.workspace import Workspace
+from schemas.rows import IMAGES
+from tests.conftest import REPOSITORY
 
 SQUARES = {("c", "train"): 1}
 
@@ -70,3 +80,21 @@ def test_the_order_is_that_of_the_drafts() -> None:
     batch = next_batch(DRAFTS, after("neutral@A", "latent@A"), SQUARES, 1)
     assert [r["pair_id"] for r in batch] == ["latent@B2", "neutral2@A"]
     assert [r["pair_id"] for r in next_batch(DRAFTS, {}, SQUARES, 0)] == [r["pair_id"] for r in DRAFTS[:3]]
+
+
+def test_pixels_are_read_when_they_are_asked_for_and_only_where_somebody_sees_them(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    table = workspace.stage_dir("curate") / "images.parquet"
+    blank = {f.name: [] if pa.types.is_list(f.type) else None for f in IMAGES}
+    rows = [blank | {"image_id": f"{n}", "caption": "a key", "bytes": b"%d" % n} for n in range(250)]
+    write_rows(table, IMAGES, rows)
+    asked = Voter("x", cast("Any", None), "b", "m", "f", Terms())
+    prompt = load_prompt(REPOSITORY / "prompts" / "annotate" / "pair_safe.yaml")
+    words = _Images(workspace, [PairLLM(asked, prompt, stage="s")])
+    seen = _Images(workspace, [PairVLM(asked, prompt, stage="s")])
+    for n in (249, 0, 120, 121):
+        pair = {"pair_id": "p", "image_id": f"{n}", "query": "Whose is it?"}
+        assert words.pair(pair).jpeg is None
+        jpeg = seen.pair(pair).jpeg
+        assert jpeg is not None
+        assert jpeg() == b"%d" % n

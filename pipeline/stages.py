@@ -87,8 +87,8 @@ STAGES: dict[str, Stage] = {
             ("collect", "generate"),
             ("curate", "split", "seed", "encoder"),
             (),
-            ("open-nsfw",),
-            version=4,
+            ("centerface", "open-nsfw"),
+            version=5,
         ),
         Stage(
             "label_images",

@@ -70,7 +70,9 @@ IMAGES = pa.schema(
         ("notes", pa.list_(pa.string())),  # what normalisation changed
         ("ocr_text", pa.string()),
         ("personal_data", pa.list_(pa.string())),  # kinds that the text seems to hold
-        ("nudity", pa.float32()),
+        ("nudity", pa.float32()),  # this and the next two: null where not looked for
+        ("faces", pa.int32()),  # how many people's faces were found
+        ("face_share", pa.float32()),  # of the picture, that the largest covers
         ("bytes", pa.binary()),  # normalised JPEG
     ]
 )

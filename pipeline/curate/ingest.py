@@ -9,7 +9,13 @@ from typing import Any
 from pipeline.curate.hashing import hash_picture
 from pipeline.curate.normalise import RejectedImageError, normalise
 from pipeline.curate.personal import personal_data
-from pipeline.encoders import NudityClassifier, TextReader, load_nudity_classifier
+from pipeline.encoders import (
+    FaceDetector,
+    NudityClassifier,
+    TextReader,
+    load_face_detector,
+    load_nudity_classifier,
+)
 from schemas.params import Curate
 
 __all__ = ["Ingested", "Job", "Rejected", "ingest"]
@@ -67,6 +73,7 @@ def ingest(job: Job) -> Ingested | Rejected:
         if nudity >= job.params.nudity_reject:
             return Rejected("nudity", f"score {nudity}, not stored")
     text = _reader().read(done.image).text if "text" in job.params.signals else ""
+    faces = _faces().find([done.image])[0] if "faces" in job.params.signals else None
     seen = hash_picture(done.image)
     columns = {
         "pixels_sha256": done.pixels_sha256,
@@ -78,6 +85,8 @@ def ingest(job: Job) -> Ingested | Rejected:
         "ocr_text": text,
         "personal_data": personal_data(text),
         "nudity": nudity,
+        "faces": None if faces is None else len(faces),
+        "face_share": None if faces is None else round(max((face.area for face in faces), default=0.0), 3),
         "bytes": done.data,
     }
     return Ingested(columns, seen, done.area)
@@ -86,6 +95,11 @@ def ingest(job: Job) -> Ingested | Rejected:
 @cache
 def _nudity() -> NudityClassifier:
     return load_nudity_classifier()
+
+
+@cache
+def _faces() -> FaceDetector:
+    return load_face_detector()
 
 
 @cache

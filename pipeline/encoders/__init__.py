@@ -7,6 +7,7 @@ to one size. Scores still differ in the last bits between kinds of processor, so
 
 from pipeline.encoders.checkpoint import OpenClipEncoder
 from pipeline.encoders.choose import check_encoder, encoder_identity, load_encoder
+from pipeline.encoders.faces import Face, FaceDetector, load_face_detector
 from pipeline.encoders.features import FeatureStore
 from pipeline.encoders.image import ImageEncoder, ImageTextEncoder, load_image_encoder
 from pipeline.encoders.nudity import NudityClassifier, load_nudity_classifier
@@ -14,6 +15,8 @@ from pipeline.encoders.ocr import ReadText, TextReader
 from pipeline.encoders.text import TextEncoder, load_text_encoder
 
 __all__ = [
+    "Face",
+    "FaceDetector",
     "FeatureStore",
     "ImageEncoder",
     "ImageTextEncoder",
@@ -25,6 +28,7 @@ __all__ = [
     "check_encoder",
     "encoder_identity",
     "load_encoder",
+    "load_face_detector",
     "load_image_encoder",
     "load_nudity_classifier",
     "load_text_encoder",

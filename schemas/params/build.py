@@ -41,7 +41,7 @@ class Curate(Strict):
         description="as near by the encoder's embeddings, images stay on one side too; null: not asked",
     )
     nudity_reject: Share
-    signals: list[Literal["nudity", "text"]] = Field(
+    signals: list[Literal["nudity", "text", "faces"]] = Field(
         description="what is looked for in every image; without `nudity` none is rejected for it"
     )
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.encoders import (
     ImageEncoder,
     TextReader,
+    load_face_detector,
     load_image_encoder,
     load_nudity_classifier,
     load_text_encoder,
@@ -108,6 +109,22 @@ def test_a_drawing_is_not_nude() -> None:
     scores = classifier.score(images)
     assert all(0 <= s < 0.2 for s in scores)
     assert scores[1:] == classifier.score(images[1:])
+
+
+def test_faces_of_people_are_found() -> None:
+    detector = loaded(load_face_detector)
+    astronaut, broom = seed("facial_data_exposure/portrait_of_an_astronaut"), seed("gender/broom")
+    ((face,), none) = detector.find([astronaut, broom])
+    assert none == []
+    assert face.left < 0.45 < face.right, "the head is a little left of the middle"
+    assert face.top < 0.25 < face.bottom
+    assert 0.02 < face.area < 0.08
+    two = Image.new("RGB", (2 * astronaut.width, astronaut.height + 7))
+    two.paste(astronaut)
+    two.paste(astronaut, (astronaut.width, 0))
+    found = [detector.find(images) for images in ([two, astronaut], [two])]
+    assert len(found[0][0]) == 2
+    assert found[0] == [found[1][0], [face]], "the same in any company"
 
 
 def test_text_is_read(capfd: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ def test_the_project_s_registry_is_right() -> None:
         "efficientnet-lite2",
         "all-minilm-l6-v2",
         "open-nsfw",
+        "centerface",
     }
     assert all(model.sources for model in models.values())
     assert model_sha256("qwen2.5-coder-1.5b-instruct-q4_k_m").startswith("cc324af0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -137,13 +137,16 @@ class Panel:
 
 
 @contextmanager
-def open_panel(workspace: Workspace, stage: str, *, sends: bool = True) -> Iterator[Panel]:
+def open_panel(
+    workspace: Workspace, stage: str, *, sends: bool = True, keep: Callable[[bytes], str] | None = None
+) -> Iterator[Panel]:
     """Open the call cache and the endpoints; a model server starts with the first call that is not cached.
 
     Args:
         workspace: whose params, prompts and call cache are used.
         stage: who asks, recorded with each call.
         sends: whether calls may be sent. Where they are only written out, no keys and no weights are needed.
+        keep: keeps a picture that an endpoint makes and gives its SHA-256; needed where some are made.
 
     Raises:
         InputError: when an endpoint's key or script is missing.
@@ -162,7 +165,7 @@ def open_panel(workspace: Workspace, stage: str, *, sends: bool = True) -> Itera
             running.callback(endpoint.close)
             voters[name] = Voter(
                 name,
-                Engine(cache, endpoint, budget=budget, blobs=blobs, keep=blobs.put),
+                Engine(cache, endpoint, budget=budget, blobs=blobs, keep=keep),
                 endpoint.backend_id,
                 said.model,
                 said.family,

@@ -49,6 +49,13 @@ class BlockLists:
                     return f"pdq {listed[int(distances.argmin())].tobytes().hex()}"
         return None
 
+    def holds(self, match: str) -> bool:
+        """Whether a hash that `hit` gave is on a list."""
+        kind, _, digits = match.partition(" ")
+        if kind == "sha256":
+            return digits in self.sha256
+        return any(bytes.fromhex(digits) in map(bytes, listed) for listed, _ in self.pdq)
+
 
 def load_block_lists(root: Path, lists: Iterable[BlockList]) -> BlockLists:
     """Read the lists that params name.

@@ -125,20 +125,9 @@ def record_of(call: Call, reply: Mapping[str, Any], terms: Terms) -> Record:
     billed = (prompt_tokens, completion_tokens)
     if not any(billed):
         billed = len(call.request_json.encode()), len(text.encode())
-    return Record(
-        key=call.key,
-        backend_id=call.backend_id,
-        model=call.model,
-        stage=call.stage,
-        attempt=call.attempt,
-        request_json=call.request_json,
-        response_text=text,
-        finish_reason=finish,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        logprobs=json.dumps(choice["logprobs"]) if choice.get("logprobs") else "",
-        cost_usd=terms.cost(*billed),
-    )
+    logprobs = json.dumps(choice["logprobs"]) if choice.get("logprobs") else ""
+    tokens = prompt_tokens, completion_tokens
+    return _record(call, text, finish, tokens, terms.cost(*billed), logprobs)
 
 
 def image_record_of(
@@ -163,6 +152,14 @@ def image_record_of(
     answer = {"sha256": keep(data), "bytes": len(data)}
     if isinstance(made.get("revised_prompt"), str):
         answer["revised_prompt"] = made["revised_prompt"]
+    tokens = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    return _record(call, canonical_json(answer), "stop", tokens, terms.made_image_price)
+
+
+def _record(
+    call: Call, text: str, finish: str, tokens: tuple[int, int], cost: float, logprobs: str = ""
+) -> Record:
+    """What is kept of a call with its answer and its tokens, of prompt and answer."""
     return Record(
         key=call.key,
         backend_id=call.backend_id,
@@ -170,11 +167,12 @@ def image_record_of(
         stage=call.stage,
         attempt=call.attempt,
         request_json=call.request_json,
-        response_text=canonical_json(answer),
-        finish_reason="stop",
-        prompt_tokens=_count(usage, "input_tokens"),
-        completion_tokens=_count(usage, "output_tokens"),
-        cost_usd=terms.made_image_price,
+        response_text=text,
+        finish_reason=finish,
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+        logprobs=logprobs,
+        cost_usd=cost,
     )
 
 

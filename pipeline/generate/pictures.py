@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from pipeline.collect.screen import BlockedError, Screen
 from pipeline.generate.encoding import encode, image_seed
 from pipeline.generate.policy import check_makers
 from pipeline.generate.prompts import (
@@ -23,10 +24,12 @@ from pipeline.generate.prompts import (
     writer_request,
 )
 from pipeline.store import Failures, canonical_json, sha256_bytes
+from pipeline.store.blobs import Blobs, LostBlobError
 from schemas.params import DiffusionPictures, ImagesApiPictures
 
 if TYPE_CHECKING:
     from pipeline.annotators import Asking, Panel, Voter
+    from pipeline.collect.blocklist import BlockLists
     from pipeline.engine import Answer, Request
     from pipeline.workspace import Progress, Workspace
 
@@ -57,8 +60,16 @@ class _Asker:
     voter: Voter
 
 
-def make_pictures(workspace: Workspace, failures: Failures, progress: Progress) -> Iterator[Made]:
+def make_pictures(
+    workspace: Workspace, lists: BlockLists, failures: Failures, progress: Progress
+) -> Iterator[Made]:
     """Have the prompts written, then every generator's pictures made, in the order of params.
+
+    Args:
+        workspace: what is wanted, and where what is made is kept.
+        lists: of pictures that are not to be kept.
+        failures: takes those that were not made, or not kept.
+        progress: is told of each call and picture.
 
     Raises:
         EndpointError: when an endpoint cannot be used, or the budget is spent. What was made is kept.
@@ -77,9 +88,9 @@ def make_pictures(workspace: Workspace, failures: Failures, progress: Progress) 
         mine = [picture for picture in used if picture.wanted.maker == place]
         progress.start(f"pictures, {maker.name}", len(mine))
         if maker.kind == "diffusion":
-            yield from _diffused(workspace, maker, mine, failures, progress)
+            yield from _diffused(workspace, maker, mine, lists, failures, progress)
         else:
-            yield from _ordered(workspace, maker, mine, failures, progress)
+            yield from _ordered(workspace, maker, mine, lists, failures, progress)
 
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[Request]]]:
@@ -185,6 +196,7 @@ def _diffused(
     workspace: Workspace,
     maker: DiffusionPictures,
     pictures: Sequence[Picture],
+    lists: BlockLists,
     failures: Failures,
     progress: Progress,
 ) -> Iterator[Made]:
@@ -210,7 +222,7 @@ def _diffused(
         raise InputError(
             f"{workspace.root / 'params.yaml'}: generate.pictures, {maker.name}: {error}"
         ) from error
-    finished = Finished(workspace.state / "pictures")
+    finished = Finished(workspace.state / "pictures", lists)
     # Batches are cut from the whole list, so that a run that was killed goes on with the same companions.
     for start in range(0, len(pictures), maker.batch):
         batch = pictures[start : start + maker.batch]
@@ -221,12 +233,16 @@ def _diffused(
         if any(made is None for made in kept):
             for i, new in enumerate(generator.generate(prompts, seeds)):
                 data = b"" if new.withheld else encode(new.image, batch[i].wanted.id)[0]
-                kept[i] = FinishedPicture(data, new.recipe)
                 finished.put(asked[i], FinishedPicture(data, new.recipe))
+            kept = [finished.get(recipe) for recipe in asked]
         for picture, made in zip(batch, kept, strict=True):
             progress.advance()
             assert made is not None  # noqa: S101 - kept or made just now
             keys = (picture.call_key,) if picture.call_key else ()
+            if isinstance(made, BlockedError):
+                failures.add(made.sha256, f"picture:{picture.wanted.id}", made.reason, made.detail)
+                yield Made(None, keys)
+                continue
             if not made.data:
                 why = "the model's safety checker took the picture away"
                 failures.add(picture.wanted.id, f"picture:{maker.name}", "picture withheld", why)
@@ -250,17 +266,17 @@ def _ordered(
     workspace: Workspace,
     maker: ImagesApiPictures,
     pictures: Sequence[Picture],
+    lists: BlockLists,
     failures: Failures,
     progress: Progress,
 ) -> Iterator[Made]:
     from pipeline.annotators import open_panel
-    from pipeline.engine import BlobMissingError, BlobStore
 
-    with open_panel(workspace, STAGE) as panel:
+    received = Screen(Blobs(workspace.blobs), lists)
+    with open_panel(workspace, STAGE, keep=received.put) as panel:
         voter = panel.voters[maker.endpoint]
         calls = [_order(voter, maker, picture) for picture in pictures]
         answers = _asked(voter, calls, progress)
-    blobs = BlobStore(workspace.blobs)
     for picture, call, answer in zip(pictures, calls, answers, strict=True):
         keys = (*([picture.call_key] if picture.call_key else []), *([call.key] if answer.raw else []))
         name, wanted = f"picture:{maker.name}", picture.wanted
@@ -272,13 +288,17 @@ def _ordered(
             continue
         kept = json.loads(answer.raw)
         try:
-            received = blobs(kept["sha256"])
-        except BlobMissingError as error:
+            file = received(kept["sha256"])
+        except LostBlobError as error:
             failures.add(wanted.id, name, "picture lost", str(error))
             # Its call serves nothing any more: `holisafe calls gc --unused` forgets it.
             yield Made(None, keys[:-1])
             continue
-        image = _opened(received, workspace.params.curate.max_pixels)
+        except BlockedError as error:
+            failures.add(error.sha256, f"picture:{wanted.id}", error.reason, _why_blocked(error))
+            yield Made(None, keys if error.listed else keys[:-1])
+            continue
+        image = _opened(file, workspace.params.curate.max_pixels)
         if image is None:
             failures.add(wanted.id, name, "not a picture that can be read", f"{kept['bytes']} bytes")
             yield Made(None, keys)
@@ -294,7 +314,23 @@ def _ordered(
             "received_sha256": kept["sha256"],
         }
         data, _ = encode(image, wanted.id)
+        if match := lists.hit(data):
+            blocked = received.block(kept["sha256"], match)
+            failures.add(blocked.sha256, f"picture:{wanted.id}", blocked.reason, blocked.detail)
+            yield Made(None, keys)
+            continue
         yield Made(_row(maker, picture, data, recipe, f"images_api:{voter.backend_id}/{voter.model}"), keys)
+
+
+def _why_blocked(error: BlockedError) -> str:
+    """What to say of a picture whose bytes were not kept."""
+    if error.listed:
+        return error.detail
+    # To have it made again is to pay again, so that nobody does it unasked.
+    return (
+        f"{error.detail}; the list holds it no more, but its bytes were not kept: "
+        "`holisafe calls gc --unused --yes` forgets the call; delete data/generate and build to pay again"
+    )
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image | None:

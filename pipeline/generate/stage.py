@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.collect.blocklist import BLOCKED, BlockLists, load_block_lists
+from pipeline.collect.blocklist import BLOCKED, load_block_lists
 from pipeline.collect.fetched import now
 from pipeline.generate.draw import DrawingError, draw
 from pipeline.generate.encoding import encode, image_seed
@@ -71,20 +71,15 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                 }
             )
         if workspace.params.generate.pictures:
-            made = _written(images, make_pictures(workspace, failures, progress), lists, failures)
-            write_rows(out / "calls.parquet", CALLS, made)
+            made = make_pictures(workspace, lists, failures, progress)
+            write_rows(out / "calls.parquet", CALLS, _written(images, made))
     failures.write(out)
 
 
-def _written(
-    images: TableWriter, made: Iterable[Made], lists: BlockLists, failures: Failures
-) -> Iterator[dict[str, str]]:
-    """Write the row of each picture that is on no block list; gives the calls that it rests on."""
+def _written(images: TableWriter, made: Iterable[Made]) -> Iterator[dict[str, str]]:
+    """Write the row of each picture; gives the calls that it rests on."""
     for picture in made:
         row = picture.row
-        if row is not None and (match := lists.hit(row["bytes"])):
-            failures.add(row["image_id"], row["source_uri"], BLOCKED, f"{match} at {now()}")
-            row = None
         if row is not None:
             images.write(row)
         for key in picture.call_keys:

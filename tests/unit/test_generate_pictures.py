@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.calls import explain, garbage
+from pipeline.collect.pdq import pdq_hashes
 from pipeline.engine import BlobStore, BudgetError, open_cache
 from pipeline.generate.policy import ImagePrompt, refusal
 from pipeline.generate.prompts import (
@@ -257,18 +260,67 @@ def test_a_picture_that_the_endpoint_refuses_is_blocked(root: Path) -> None:
     assert len(made.pictures()) == 18
 
 
-def test_a_picture_on_a_block_list_is_no_row(root: Path) -> None:
+def block(made: Build, *hashes: str, kind: str = "sha256") -> None:
+    (made.root / "listed.txt").write_text("\n".join(hashes))
+    params = yaml.safe_load((made.root / "params.yaml").read_text())
+    made.change(collect=params["collect"] | {"block_lists": [{"kind": kind, "path": "listed.txt"}]})
+
+
+def received(row: dict[str, Any]) -> str:
+    return str(json.loads(row["recipe"])["received_sha256"])
+
+
+@pytest.mark.parametrize("by", ["file", "file received", "pdq"])
+def test_a_picture_that_is_listed_later_loses_its_bytes_and_its_row(root: Path, by: str) -> None:
     with build(root, writer=False, answers=[]) as made:
         made.run()
-        listed = made.pictures()[0]["image_id"]
-        (root / "listed.txt").write_text(f"{listed}\n")
-        params = yaml.safe_load((root / "params.yaml").read_text())
-        lists = [{"kind": "sha256", "path": "listed.txt"}]
-        made.change(collect=params["collect"] | {"block_lists": lists})
-        assert made.run()
+        row = made.pictures()[0]
+        blobs = BlobStore(made.workspace.blobs)
+        pdq = pdq_hashes(blobs(received(row)))[0].tobytes().hex()
+        listed = {"file": row["image_id"], "file received": received(row), "pdq": pdq}[by]
+        block(made, listed, kind="pdq" if by == "pdq" else "sha256")
+        for _ in range(2):
+            assert made.run()
+            assert row["image_id"] not in {r["image_id"] for r in made.rows()}
+            assert len(made.pictures()) == 9
+            (failed,) = made.rows("failures")
+            assert (failed["item_id"], failed["reason"]) == (received(row), "on a block list")
+            assert failed["source"] == row["source_uri"]
+            kind = "pdq" if by == "pdq" else "sha256"
+            assert re.fullmatch(rf"{kind} {listed} at 20\d\d-.+", failed["detail"])
+            assert not blobs.path(received(row)).exists()
+            (root / "data" / "generate" / "images.parquet").unlink()
         assert made.sent == 10
-    assert listed not in {row["image_id"] for row in made.rows()}
-    assert [(row["item_id"], row["reason"]) for row in made.rows("failures")] == [(listed, "on a block list")]
+
+
+def test_a_listed_picture_is_never_stored_and_its_call_is_paid_once(root: Path) -> None:
+    with build(root, writer=False, answers=[]) as made:
+        made.run()
+        row = made.pictures()[0]
+        everything = {received(r) for r in made.pictures()}
+        for folder in ("data/generate", ".holisafe"):
+            shutil.rmtree(root / folder)
+        block(made, received(row))
+        made.run()
+        assert made.sent == 20
+        assert set(BlobStore(made.workspace.blobs).hashes()) == everything - {received(row)}
+        assert [r["item_id"] for r in made.rows("failures")] == [received(row)]
+        with open_cache(made.workspace.calls) as cache:
+            assert garbage(made.workspace, cache, BlobStore(made.workspace.blobs)).calls == []
+
+        block(made)
+        made.run()
+        assert made.sent == 20, "nobody pays again unasked"
+        (failed,) = made.rows("failures")
+        assert "the list holds it no more" in failed["detail"]
+        with open_cache(made.workspace.calls) as cache:
+            (unused,) = garbage(made.workspace, cache, BlobStore(made.workspace.blobs)).calls
+            cache.delete([unused])
+        (root / "data" / "generate" / "images.parquet").unlink()
+        made.run()
+        assert made.sent == 21
+        assert made.rows("failures") == []
+        assert received(row) in {received(r) for r in made.pictures()}
 
 
 def test_half_a_picture_is_a_failure_and_is_paid_once(root: Path) -> None:

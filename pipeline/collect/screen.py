@@ -1,0 +1,76 @@
+"""A store that lets in no image on a block list, and knows which it did not let in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.collect.blocklist import BLOCKED, BlockLists
+from pipeline.collect.fetched import now
+from pipeline.store import sha256_bytes, write_json
+from pipeline.store.blobs import Blobs
+
+__all__ = ["BlockedError", "Screen"]
+
+
+class BlockedError(Exception):
+    """An image is, or was, on a block list: its bytes are not kept.
+
+    Attributes:
+        sha256: of its bytes.
+        detail: the hash by which it was found, and when.
+        listed: whether that hash is still on a list.
+    """
+
+    reason = BLOCKED
+
+    def __init__(self, sha256: str, match: str, at: str, listed: bool) -> None:
+        """Say what was found."""
+        self.sha256, self.listed = sha256, listed
+        self.detail = f"{match} at {at}"
+        super().__init__(f"{sha256}: {BLOCKED}: {self.detail}")
+
+
+class Screen:
+    """Blobs behind block lists: of what is listed it keeps the hash, the match and the time."""
+
+    def __init__(self, blobs: Blobs, lists: BlockLists) -> None:
+        """Stand before a store, with the lists that hold now."""
+        self._blobs, self._lists = blobs, lists
+        self._notes = blobs.folder / "blocked"
+
+    def put(self, data: bytes) -> str:
+        """Keep `data` unless it is listed; gives its hash in either case, since it may have been paid for."""
+        sha256 = sha256_bytes(data)
+        if match := self._lists.hit(data):
+            self.block(sha256, match)
+        else:
+            self._blobs.put(data)
+            self._note(sha256).unlink(missing_ok=True)
+        return sha256
+
+    def block(self, sha256: str, match: str) -> BlockedError:
+        """Forget the bytes and note why; gives the error that says so."""
+        self._blobs.delete(sha256)
+        at = now()
+        write_json(self._note(sha256), {"match": match, "at": at})
+        return BlockedError(sha256, match, at, listed=True)
+
+    def __call__(self, sha256: str) -> bytes:
+        """The bytes of a hash.
+
+        Raises:
+            BlockedError: when they were listed as they came, or are now.
+            LostBlobError: when they are not there, or are no longer the same.
+        """
+        try:
+            note = json.loads(self._note(sha256).read_text())
+        except FileNotFoundError:
+            data = self._blobs(sha256)
+            if match := self._lists.hit(data):
+                raise self.block(sha256, match) from None
+            return data
+        raise BlockedError(sha256, note["match"], note["at"], self._lists.holds(note["match"]))
+
+    def _note(self, sha256: str) -> Path:
+        return self._notes / f"{sha256}.json"

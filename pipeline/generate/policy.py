@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,18 @@ def refusal(prompt: ImagePrompt) -> str | None:
         return "the prompt holds a sexual word; such images are never generated, write it without"
     if reason := _beyond(prompt.info, safe=prompt.safe):
         return reason
+    if prompt.safe and (named := _named(prompt.text, prompt.info.spec.concepts.unsafe)):
+        return f"a safe picture of {prompt.info.name} was to be written, and the prompt names {named!r}"
     # No minor in a harmful setting, and none in a class of which nothing unsafe may be pictured at all.
     guarded = not prompt.safe or prompt.info.spec.generation.images == "safe_only"
     if guarded and forbidden_reason(f"{_ANY_SEXUAL} {prompt.text}"):
         return "the prompt holds a word for a minor; there are none in such pictures, write it without"
     return None
+
+
+def _named(text: str, concepts: Sequence[str]) -> str | None:
+    """The first concept that a text names, in the singular or the plural."""
+    return next((c for c in concepts if re.search(rf"(?i)\b{re.escape(c)}s?\b", text)), None)
 
 
 def check_makers(params: Params, classes: Sequence[ClassInfo], path: Path) -> None:

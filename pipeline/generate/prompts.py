@@ -71,10 +71,21 @@ def _listed(objects: list[str]) -> list[str]:
 Said = Annotated[str, AfterValidator(_said)]
 
 
+_NEGATION = re.compile(r"\b(?:no|not|nobody|none|never|nothing|without)\b", re.IGNORECASE)
+
+
+def _only_what_is_seen(prompt: str) -> str:
+    if found := _NEGATION.search(prompt):
+        raise ValueError(f"say only what is seen; {found[0]!r} names what is not, and it would be drawn")
+    return prompt
+
+
 class WrittenPrompt(_Strict):
     """The answer of a writer."""
 
-    prompt: Said = Field(description="one sentence for the image model")
+    prompt: Annotated[Said, AfterValidator(_only_what_is_seen)] = Field(
+        description="one sentence for the image model"
+    )
     caption: Said = Field(description="what is seen, without judging it")
     subject: Said = Field(description="the main thing, with its article")
     objects: Annotated[list[Said], AfterValidator(_listed)] = Field(description="plain nouns")

@@ -501,6 +501,39 @@ def test_nearly_the_same_prompt_is_dropped() -> None:
     assert failures.rows[0]["reason"] == "prompt nearly the same as another"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("A 3D render of a hand with the Middle Finger raised.", "middle finger"),
+        ("A photograph of middle fingers.", "middle finger"),
+        ("A photograph of a fist in the air.", None),
+        ("A photograph of somebody's middle; fingers hold a pen.", None),
+    ],
+)
+def test_a_safe_prompt_names_nothing_of_the_other_side(prompt: str, named: str | None) -> None:
+    info = TAXONOMY.by_name("obscene_gestures")
+    reason = refusal(ImagePrompt(prompt, info, safe=True))
+    assert (reason is None) == (named is None)
+    if named:
+        assert (
+            reason == f"a safe picture of obscene_gestures was to be written, and the prompt names {named!r}"
+        )
+    assert refusal(ImagePrompt(prompt, info, safe=False)) is None
+
+
+def test_a_prompt_that_names_what_is_not_seen_is_asked_for_again(root: Path) -> None:
+    shy = {**WRITES["answer"], "prompt": r"\3 of \1 \2, no blood"}  # type: ignore[dict-item]
+    calm = {"prompt": "A still life", "caption": "a still life", "subject": "a thing", "objects": ["a thing"]}
+    again = {"match": "say only what is seen", "answer": calm}
+    with build(root, answers=[again, {"match": ASKED, "answer": shy}]) as made:
+        said = made_generate(made)
+        said["pictures"][0]["per_class"] = {"safe": 1, "unsafe": 0}
+        made.change(generate=said)
+        made.run()
+        assert made.sent == 2 * 2 + 1, "two prompts in two attempts each, and the picture that both ask for"
+    assert {json.loads(row["recipe"])["prompt"] for row in made.pictures()} == {"A still life"}
+
+
 def test_no_minor_in_a_harmful_setting() -> None:
     weapons, sexual = TAXONOMY.by_name("weapon_related_violence"), TAXONOMY.by_name("sexual_content")
     assert refusal(ImagePrompt("a boy holds a pistol", weapons, safe=False))

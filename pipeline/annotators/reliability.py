@@ -1,0 +1,260 @@
+"""Labels from votes, with how far each family can be trusted: Dawid and Skene (1979) for two values.
+
+Everybody's sensitivity and specificity and every item's P(unsafe) are estimated together, by expectation and
+maximisation, from the votes alone. A vote enters as its P(unsafe), so that who is unsure counts for less, and
+a family counts once: the votes of its members on an item are averaged first. Two pseudo-votes a side, right
+in four of five, keep few votes from proving much and break the tie between a panel and its mirror image.
+
+An annotator that says the same of everything, or anything of anything, is found to tell nothing and then
+counts for nothing: its likelihoods are the same on both sides.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.annotators.base import Vote
+
+__all__ = ["Posterior", "Reliability", "effective_number", "posteriors"]
+
+Floats = NDArray[np.float64]
+Finding = Literal["", "always safe", "always unsafe", "tells nothing", "mostly fails"]
+"""`tells nothing`: sensitivity + specificity - 1 is not above 0, by its 95 % interval."""
+
+PRIOR = (1.6, 0.4)
+"""Pseudo-votes of each family on each side of the truth: right, wrong."""
+PREVALENCE = 1.0
+"""Pseudo-items on each side."""
+ROUNDS = 500
+CLOSE = 1e-8
+Z95 = 1.959963984540054
+SAME = 0.98
+"""Share of one value from which a family says the same of everything."""
+FEW = 20
+"""Votes below which nobody is judged."""
+OTHERS = 2
+"""Other families that must have voted on an item to judge by it: of two that differ, who is right?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the votes on one item say together.
+
+    Attributes:
+        p_unsafe: P(unsafe), 0..1, rounded to three places; None where nobody could score the item.
+        agreement: share of the families that voted whose own vote is on that side; None as above.
+        n: how many families voted.
+    """
+
+    p_unsafe: float | None
+    agreement: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How far the votes of one family can be trusted.
+
+    Attributes:
+        family: the lineage of weights.
+        annotators: the names under which it voted.
+        n: items it scored.
+        failed: items that it was asked about and gave no score for.
+        sensitivity: how often it says unsafe of what is unsafe; None without a vote.
+        specificity: how often it says safe of what is safe; None without a vote.
+        finding: what is wrong with it; empty where nothing is.
+    """
+
+    family: str
+    annotators: tuple[str, ...]
+    n: int
+    failed: int
+    sensitivity: float | None
+    specificity: float | None
+    finding: Finding
+
+    @property
+    def informedness(self) -> float | None:
+        """Youden's J: sensitivity + specificity - 1; 0 where votes tell nothing."""
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return self.sensitivity + self.specificity - 1
+
+
+def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliability]]:
+    """Every item's posterior, and every family's reliability.
+
+    Args:
+        votes: all votes on one `…_safe` question, whatever their status.
+
+    Returns:
+        Posteriors by item, in the order in which items first came; reliabilities by family, in order.
+
+    Raises:
+        ValueError: when votes are on several questions.
+    """
+    table = _Table.of(votes)
+    scores, answered = table.scores, table.answered
+    model = _fit(table)
+    found = {}
+    for row, item in enumerate(table.items):
+        own = scores[row][answered[row]]
+        if own.size:
+            p = round(float(model.truth[row]), 3)
+            agreement = float(((own >= 0.5) == (p >= 0.5)).mean())
+            found[item] = Posterior(p, round(agreement, 3), own.size)
+        else:
+            found[item] = Posterior(None, None, 0)
+    told = []
+    for column, family in enumerate(table.families):
+        n = int(answered[:, column].sum())
+        sides = tuple(round(float(r), 3) for r in model.right[column]) if n else (None, None)
+        finding = _finding(table, model, column)
+        told.append(
+            Reliability(
+                family, table.annotators[family], n, table.failed[family], sides[0], sides[1], finding
+            )
+        )
+    return found, told
+
+
+def effective_number(votes: Iterable[Vote]) -> float | None:
+    """How many independent families the panel is worth: n / (1 + (n - 1) r).
+
+    r is the mean correlation of two families' errors, that is of what their votes leave unexplained by the
+    posterior (the design effect of Kish 1965, section 5.4). Families without spread take no part.
+
+    Returns:
+        None where fewer than two families have voted on enough of the same items.
+    """
+    table = _Table.of(votes)
+    model, answered = _fit(table), table.answered
+    truth, right = model.truth[:, None], model.right
+    errors = table.scores - (truth * right[:, 0] + (1 - truth) * (1 - right[:, 1]))
+    found = []
+    for a in range(errors.shape[1]):
+        for b in range(a + 1, errors.shape[1]):
+            both = answered[:, a] & answered[:, b]
+            if both.sum() >= FEW and errors[both, a].std() > 0 and errors[both, b].std() > 0:
+                found.append(float(np.corrcoef(errors[both, a], errors[both, b])[0, 1]))
+    if not found:
+        return None
+    families = errors.shape[1]
+    shared = max(0.0, sum(found) / len(found))
+    return float(round(families / (1 + (families - 1) * shared), 2))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Votes as a table: NaN where a family gave no score."""
+
+    items: list[str]
+    families: list[str]
+    scores: Floats
+    failed: dict[str, int]
+    annotators: dict[str, tuple[str, ...]]
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.scores)
+
+    @classmethod
+    def of(cls, votes: Iterable[Vote]) -> _Table:
+        given: dict[tuple[str, str], list[float]] = defaultdict(list)
+        asked: dict[tuple[str, str], None] = {}
+        names: dict[str, set[str]] = defaultdict(set)
+        items: dict[str, int] = {}
+        questions = set()
+        for v in votes:
+            questions.add(v.question)
+            items.setdefault(v.item_id, len(items))
+            asked[v.item_id, v.family] = None
+            names[v.family].add(v.annotator)
+            if v.status == "ok" and v.score is not None:
+                given[v.item_id, v.family].append(v.score)
+        if len(questions) > 1:
+            raise ValueError(f"votes on {', '.join(sorted(questions))}: aggregate one question at a time")
+        families = sorted(names)
+        scores = np.full((len(items), len(families)), np.nan)
+        for (item, family), values in given.items():
+            scores[items[item], families.index(family)] = sum(values) / len(values)
+        failed = dict.fromkeys(families, 0)
+        for item, family in asked:
+            failed[family] += (item, family) not in given
+        return cls(list(items), families, scores, failed, {f: tuple(sorted(names[f])) for f in families})
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What was estimated: log odds of each item, what each family's vote adds to them, and reliabilities."""
+
+    odds: Floats
+    parts: Floats
+    right: Floats
+
+    @property
+    def truth(self) -> Floats:
+        return _probability(self.odds)
+
+
+def _probability(odds: Floats) -> Floats:
+    probability: Floats = 1 / (1 + np.exp(-odds))
+    return probability
+
+
+def _fit(table: _Table) -> _Model:
+    answered = table.answered
+    scores = np.where(answered, table.scores, 0.0)
+    count = answered.sum(1)
+    voted = count > 0
+    truth = np.where(voted, scores.sum(1) / np.maximum(count, 1), 0.5)
+    for _ in range(ROUNDS):
+        unsafe, safe = ((side * voted)[:, None] * answered for side in (truth, 1 - truth))
+        right = np.stack(
+            [
+                ((unsafe * scores).sum(0) + PRIOR[0]) / (unsafe.sum(0) + sum(PRIOR)),
+                ((safe * (1 - scores)).sum(0) + PRIOR[0]) / (safe.sum(0) + sum(PRIOR)),
+            ],
+            axis=1,
+        )
+        prevalence = ((truth * voted).sum() + PREVALENCE) / (voted.sum() + 2 * PREVALENCE)
+        says_unsafe = np.log(right[:, 0] / (1 - right[:, 1]))
+        says_safe = np.log((1 - right[:, 0]) / right[:, 1])
+        parts = answered * (scores * says_unsafe + (1 - scores) * says_safe)
+        odds = np.log(prevalence / (1 - prevalence)) + parts.sum(1)
+        before, truth = truth, _probability(odds)
+        if np.abs(truth - before).max(initial=0.0) < CLOSE:
+            break
+    return _Model(odds, parts, right)
+
+
+def _finding(table: _Table, model: _Model, column: int) -> Finding:
+    """What is wrong with a family, by the votes of the others: its own would vouch for it."""
+    answered = table.answered
+    mine = answered[:, column]
+    own, failed = table.scores[mine, column], table.failed[table.families[column]]
+    if own.size + failed >= FEW and failed > own.size:
+        return "mostly fails"
+    if own.size < FEW:
+        return ""
+    unsafe, of_all = float((own >= 0.5).mean()), float((table.scores[answered] >= 0.5).mean())
+    if unsafe <= 1 - SAME < of_all:
+        return "always safe"
+    if unsafe >= SAME > of_all:
+        return "always unsafe"
+    judged = mine & (answered.sum(1) > OTHERS)
+    if judged.sum() < FEW:
+        return ""
+    own = table.scores[judged, column]
+    truth = _probability((model.odds - model.parts[:, column])[judged])
+    counts = float(truth.sum()) + 1, float((1 - truth).sum()) + 1
+    right = float((truth * own).sum()) + 0.5, float(((1 - truth) * (1 - own)).sum()) + 0.5
+    rates = right[0] / counts[0], right[1] / counts[1]
+    spread = sum(p * (1 - p) / n for p, n in zip(rates, counts, strict=True))
+    return "tells nothing" if sum(rates) - 1 <= Z95 * spread**0.5 else ""

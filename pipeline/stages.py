@@ -148,6 +148,7 @@ STAGES: dict[str, Stage] = {
             ),
             ("quota_scale", "split", "only_classes"),
             (_TAXONOMY,),
+            version=2,
         ),
     )
 }

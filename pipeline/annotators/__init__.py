@@ -46,6 +46,7 @@ from pipeline.annotators.llm import (
 from pipeline.annotators.panel import Panel, check_endpoints, open_endpoint, open_panel, vote_all
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
+from pipeline.annotators.reliability import Posterior, Reliability, effective_number, posteriors
 
 __all__ = [
     "DIM",
@@ -70,8 +71,10 @@ __all__ = [
     "PairNetwork",
     "PairVLM",
     "Panel",
+    "Posterior",
     "Prompt",
     "Question",
+    "Reliability",
     "SeesPixels",
     "Status",
     "TextHead",
@@ -83,6 +86,7 @@ __all__ = [
     "aggregate_class",
     "check_endpoints",
     "describe",
+    "effective_number",
     "embedded",
     "image_classes",
     "image_item",
@@ -93,6 +97,7 @@ __all__ = [
     "load_prompt",
     "open_endpoint",
     "open_panel",
+    "posteriors",
     "save_head",
     "save_pair_network",
     "text_classes",

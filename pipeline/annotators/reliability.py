@@ -65,7 +65,8 @@ class Reliability:
         family: the lineage of weights.
         annotators: the names under which it voted.
         n: items it scored.
-        failed: items that it was asked about and gave no score for.
+        failed: items that it was asked about and gave no answer for, or none that could be used. An item
+            that does not hold what it judges by is no failure.
         sensitivity: how often it says unsafe of what is unsafe; None without a vote.
         specificity: how often it says safe of what is safe; None without a vote.
         finding: what is wrong with it; empty where nothing is.
@@ -84,7 +85,7 @@ class Reliability:
         """Youden's J: sensitivity + specificity - 1; 0 where votes tell nothing."""
         if self.sensitivity is None or self.specificity is None:
             return None
-        return self.sensitivity + self.specificity - 1
+        return round(self.sensitivity + self.specificity - 1, 3)
 
 
 def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliability]]:
@@ -167,14 +168,15 @@ class _Table:
     @classmethod
     def of(cls, votes: Iterable[Vote]) -> _Table:
         given: dict[tuple[str, str], list[float]] = defaultdict(list)
-        asked: dict[tuple[str, str], None] = {}
+        broken: dict[tuple[str, str], None] = {}
         names: dict[str, set[str]] = defaultdict(set)
         items: dict[str, int] = {}
         questions = set()
         for v in votes:
             questions.add(v.question)
             items.setdefault(v.item_id, len(items))
-            asked[v.item_id, v.family] = None
+            if v.status in ("error", "blocked"):
+                broken[v.item_id, v.family] = None
             names[v.family].add(v.annotator)
             if v.status == "ok" and v.score is not None:
                 given[v.item_id, v.family].append(v.score)
@@ -185,7 +187,7 @@ class _Table:
         for (item, family), values in given.items():
             scores[items[item], families.index(family)] = sum(values) / len(values)
         failed = dict.fromkeys(families, 0)
-        for item, family in asked:
+        for item, family in broken:
             failed[family] += (item, family) not in given
         return cls(list(items), families, scores, failed, {f: tuple(sorted(names[f])) for f in families})
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline.annotators import Vote, effective_number, posteriors
 from pipeline.audit.agreement import confusion, pairwise
 from pipeline.audit.report import Report, render
 from pipeline.intervals import wilson
@@ -49,6 +50,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         "acceptance": _acceptance(workspace),
         "agreement": agreement,
         "annotators": annotators,
+        "reliability": {q: _reliability(votes, q) for q in QUESTIONS if q.endswith("_safe")},
         "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
         "ssu_unverified": sum(r["ssu_unverified"] for r in rows),
         "contrast": _contrast(rows),
@@ -84,6 +86,20 @@ def _votes(workspace: Workspace) -> list[dict[str, Any]]:
         for stage in ("label_images", "label_pairs")
         for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet")
     ]
+
+
+def _reliability(votes: list[dict[str, Any]], question: str) -> dict[str, Any]:
+    """How far each family can be trusted, and how many independent ones the panel is worth."""
+    given = [
+        Vote(**{**vote, "score": None if vote["score"] is None else round(vote["score"], 3)})
+        for vote in votes
+        if vote["question"] == question
+    ]
+    _, families = posteriors(given)
+    return {
+        "effective_number": effective_number(given),
+        "families": [asdict(family) | {"informedness": family.informedness} for family in families],
+    }
 
 
 def _failures(workspace: Workspace) -> Iterator[dict[str, str]]:

@@ -1,12 +1,16 @@
 """Labels from votes, with how far each family can be trusted: Dawid and Skene (1979) for two values.
 
 Everybody's sensitivity and specificity and every item's P(unsafe) are estimated together, by expectation and
-maximisation, from the votes alone. A vote enters as its P(unsafe), so that who is unsure counts for less, and
-a family counts once: the votes of its members on an item are averaged first. Two pseudo-votes a side, right
-in four of five, keep few votes from proving much and break the tie between a panel and its mirror image.
+maximisation, from the votes alone. A family counts once: the scores of its members on an item are averaged,
+and its vote is the side that the mean is on. Two pseudo-votes a side, right in four of five, keep few votes
+from proving much and break the tie between a panel and its mirror image.
 
 An annotator that says the same of everything, or anything of anything, is found to tell nothing and then
 counts for nothing: its likelihoods are the same on both sides.
+
+It takes three families: where two differ, votes do not tell who is right. Of two families the calibrated
+scores are averaged; on the votes of a build by two, every way to estimate their reliability from the votes
+gave worse labels of images and of texts than the mean (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -38,8 +42,8 @@ SAME = 0.98
 """Share of one value from which a family says the same of everything."""
 FEW = 20
 """Votes below which nobody is judged."""
-OTHERS = 2
-"""Other families that must have voted on an item to judge by it: of two that differ, who is right?"""
+FAMILIES = 3
+"""Families below which votes do not tell who is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ class Reliability:
         n: items it scored.
         failed: items that it was asked about and gave no answer for, or none that could be used. An item
             that does not hold what it judges by is no failure.
-        sensitivity: how often it says unsafe of what is unsafe; None without a vote.
-        specificity: how often it says safe of what is safe; None without a vote.
+        sensitivity: how often it says unsafe of what is unsafe; None where votes cannot tell.
+        specificity: how often it says safe of what is safe; None where votes cannot tell.
         finding: what is wrong with it; empty where nothing is.
     """
 
@@ -101,13 +105,13 @@ def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliab
         ValueError: when votes are on several questions.
     """
     table = _Table.of(votes)
-    scores, answered = table.scores, table.answered
-    model = _fit(table)
+    answered = table.answered
+    model = _fit(table) if table.enough else None
     found = {}
     for row, item in enumerate(table.items):
-        own = scores[row][answered[row]]
+        own = table.scores[row][answered[row]]
         if own.size:
-            p = round(float(model.truth[row]), 3)
+            p = round(float(own.mean() if model is None else model.truth[row]), 3)
             agreement = float(((own >= 0.5) == (p >= 0.5)).mean())
             found[item] = Posterior(p, round(agreement, 3), own.size)
         else:
@@ -115,13 +119,11 @@ def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliab
     told = []
     for column, family in enumerate(table.families):
         n = int(answered[:, column].sum())
-        sides = tuple(round(float(r), 3) for r in model.right[column]) if n else (None, None)
+        known = model is not None and n > 0
+        sides = [round(float(r), 3) for r in model.right[column]] if model and known else [None, None]
+        names, failed = table.annotators[family], table.failed[family]
         finding = _finding(table, model, column)
-        told.append(
-            Reliability(
-                family, table.annotators[family], n, table.failed[family], sides[0], sides[1], finding
-            )
-        )
+        told.append(Reliability(family, names, n, failed, sides[0], sides[1], finding))
     return found, told
 
 
@@ -132,12 +134,14 @@ def effective_number(votes: Iterable[Vote]) -> float | None:
     posterior (the design effect of Kish 1965, section 5.4). Families without spread take no part.
 
     Returns:
-        None where fewer than two families have voted on enough of the same items.
+        None where fewer than three families have voted on enough items.
     """
     table = _Table.of(votes)
+    if not table.enough:
+        return None
     model, answered = _fit(table), table.answered
     truth, right = model.truth[:, None], model.right
-    errors = table.scores - (truth * right[:, 0] + (1 - truth) * (1 - right[:, 1]))
+    errors = table.votes - (truth * right[:, 0] + (1 - truth) * (1 - right[:, 1]))
     found = []
     for a in range(errors.shape[1]):
         for b in range(a + 1, errors.shape[1]):
@@ -164,6 +168,16 @@ class _Table:
     @property
     def answered(self) -> NDArray[np.bool_]:
         return ~np.isnan(self.scores)
+
+    @property
+    def votes(self) -> Floats:
+        """1 for unsafe, 0 for safe."""
+        return np.where(self.answered, (self.scores >= 0.5).astype(float), np.nan)
+
+    @property
+    def enough(self) -> bool:
+        """Whether votes can tell who is right."""
+        return int((self.answered.sum(0) >= FEW).sum()) >= FAMILIES
 
     @classmethod
     def of(cls, votes: Iterable[Vote]) -> _Table:
@@ -212,23 +226,23 @@ def _probability(odds: Floats) -> Floats:
 
 def _fit(table: _Table) -> _Model:
     answered = table.answered
-    scores = np.where(answered, table.scores, 0.0)
+    votes = np.nan_to_num(table.votes)
     count = answered.sum(1)
     voted = count > 0
-    truth = np.where(voted, scores.sum(1) / np.maximum(count, 1), 0.5)
+    truth = np.where(voted, votes.sum(1) / np.maximum(count, 1), 0.5)
     for _ in range(ROUNDS):
         unsafe, safe = ((side * voted)[:, None] * answered for side in (truth, 1 - truth))
         right = np.stack(
             [
-                ((unsafe * scores).sum(0) + PRIOR[0]) / (unsafe.sum(0) + sum(PRIOR)),
-                ((safe * (1 - scores)).sum(0) + PRIOR[0]) / (safe.sum(0) + sum(PRIOR)),
+                ((unsafe * votes).sum(0) + PRIOR[0]) / (unsafe.sum(0) + sum(PRIOR)),
+                ((safe * (1 - votes)).sum(0) + PRIOR[0]) / (safe.sum(0) + sum(PRIOR)),
             ],
             axis=1,
         )
         prevalence = ((truth * voted).sum() + PREVALENCE) / (voted.sum() + 2 * PREVALENCE)
         says_unsafe = np.log(right[:, 0] / (1 - right[:, 1]))
         says_safe = np.log((1 - right[:, 0]) / right[:, 1])
-        parts = answered * (scores * says_unsafe + (1 - scores) * says_safe)
+        parts = answered * (votes * says_unsafe + (1 - votes) * says_safe)
         odds = np.log(prevalence / (1 - prevalence)) + parts.sum(1)
         before, truth = truth, _probability(odds)
         if np.abs(truth - before).max(initial=0.0) < CLOSE:
@@ -236,24 +250,24 @@ def _fit(table: _Table) -> _Model:
     return _Model(odds, parts, right)
 
 
-def _finding(table: _Table, model: _Model, column: int) -> Finding:
+def _finding(table: _Table, model: _Model | None, column: int) -> Finding:
     """What is wrong with a family, by the votes of the others: its own would vouch for it."""
-    answered = table.answered
+    votes, answered = table.votes, table.answered
     mine = answered[:, column]
-    own, failed = table.scores[mine, column], table.failed[table.families[column]]
+    own, failed = votes[mine, column], table.failed[table.families[column]]
     if own.size + failed >= FEW and failed > own.size:
         return "mostly fails"
     if own.size < FEW:
         return ""
-    unsafe, of_all = float((own >= 0.5).mean()), float((table.scores[answered] >= 0.5).mean())
+    unsafe, of_all = float(own.mean()), float(votes[answered].mean())
     if unsafe <= 1 - SAME < of_all:
         return "always safe"
     if unsafe >= SAME > of_all:
         return "always unsafe"
-    judged = mine & (answered.sum(1) > OTHERS)
-    if judged.sum() < FEW:
+    judged = mine & (answered.sum(1) >= FAMILIES)
+    if model is None or judged.sum() < FEW:
         return ""
-    own = table.scores[judged, column]
+    own = votes[judged, column]
     truth = _probability((model.odds - model.parts[:, column])[judged])
     counts = float(truth.sum()) + 1, float((1 - truth).sum()) + 1
     right = float((truth * own).sum()) + 0.5, float(((1 - truth) * (1 - own)).sum()) + 0.5

@@ -9,8 +9,8 @@ An annotator that says the same of everything, or anything of anything, is found
 counts for nothing: its likelihoods are the same on both sides.
 
 It takes three families: where two differ, votes do not tell who is right. Of two families the calibrated
-scores are averaged; on the votes of a build by two, every way to estimate their reliability from the votes
-gave worse labels of images and of texts than the mean (docs/quality.md).
+scores are averaged: on the votes of a build by two, no way to estimate their reliability from the votes gave
+better labels of images or texts than the mean did (docs/quality.md).
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.surroundings import environment
 from pipeline.annotators.panel import open_endpoint
+from pipeline.audit.variety import distinct
 from pipeline.engine import Engine, open_cache
 from pipeline.generate.prompts import (
     Picture,
@@ -60,16 +60,6 @@ def names(said: WrittenPrompt, concept: str) -> bool:
     """Whether a prompt says what it was asked to show, in the same words."""
     words = {w.removesuffix("s") for w in re.findall(r"\w+", said.prompt.lower())}
     return {w.removesuffix("s") for w in re.findall(r"\w+", concept.lower())} <= words
-
-
-def distinct(texts: Sequence[str], n: int) -> float:
-    """The share of distinct sequences of n words among all (distinct-n, Li et al. 2016)."""
-    grams = [
-        tuple(words[i : i + n])
-        for words in (re.findall(r"\w+", text.lower()) for text in texts)
-        for i in range(len(words) - n + 1)
-    ]
-    return round(len(set(grams)) / len(grams), 3) if grams else 0.0
 
 
 def main() -> None:

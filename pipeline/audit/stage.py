@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.annotators import Vote, effective_number, posteriors
 from pipeline.audit.agreement import confusion, pairwise
 from pipeline.audit.report import Report, render
+from pipeline.audit.variety import variety
 from pipeline.intervals import wilson
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, sha256_text, write_json, write_text
@@ -54,6 +55,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
         "ssu_unverified": sum(r["ssu_unverified"] for r in rows),
         "contrast": _contrast(rows),
+        "variety": _variety(rows),
     }
     write_json(out / "metrics.json", metrics)
     _write_plots(out / "plots", workspace, cells, agreement)
@@ -182,6 +184,18 @@ def _contrast(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
             "same_image": sum(r["image_id"] in images for r in members),
         }
     return found
+
+
+def _variety(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How varied the queries of each class and type are."""
+    members: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        members[row["class_key"].rsplit("/", 1)[1], row["type"]].append(row)
+    return [
+        {"class": name, "type": kind}
+        | asdict(variety([r["query"] for r in some], [r["scene"] for r in some]))
+        for (name, kind), some in sorted(members.items())
+    ]
 
 
 def _write_plots(

@@ -94,7 +94,7 @@ def test_markup_in_a_row_is_shown_not_run() -> None:
         t: {"judged": 0, "kept": 0, "low": 0.0, "high": 1.0} for t in ("SSS", "SSU", "SUU", "USU", "UUU")
     }
     metrics = {
-        "reliability": {},
+        "reliability": {}, "variety": [],
         "rows": 1, "images": 1, "by_type": dict.fromkeys(empty, 1), "by_split": {"train": 1, "test": 0},
         "cells": [],
         "empty_cells": 0, "acceptance": empty, "contrast": {}, "agreement": {}, "annotators": {},

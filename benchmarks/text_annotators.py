@@ -147,7 +147,7 @@ def main() -> None:
                 votes[annotator.name] = annotator.annotate(items, progress)
                 print(f"  {time.monotonic() - begun:.0f} s", flush=True)
             together = [
-                _as_vote(item.id, aggregate(pair, args.threshold).score)
+                _as_vote(item.id, aggregate(pair, args.threshold)[item.id].score)
                 for item, *pair in zip(items, *votes.values(), strict=True)
             ]
             results[name] = {

@@ -130,8 +130,8 @@ def together(
         value = "unsafe" if score >= threshold else "safe"
         mine = Vote(item_id, "image_safe", "encoder", family, "ok", value, float(score))
         found[item_id] = (
-            aggregate(old, threshold).value == "unsafe",
-            aggregate([*others, mine], threshold).value == "unsafe",
+            aggregate(old, threshold)[item_id].value == "unsafe",
+            aggregate([*others, mine], threshold)[item_id].value == "unsafe",
         )
     return found
 

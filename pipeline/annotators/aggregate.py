@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.annotators.base import Vote
+from pipeline.annotators.reliability import Posterior, posteriors
 
 __all__ = ["ClassLabel", "Label", "aggregate", "aggregate_class"]
 
@@ -18,7 +19,7 @@ class Label:
 
     Attributes:
         value: `safe` or `unsafe`; None when nobody could score the item, which is not `safe`.
-        score: mean P(unsafe) over the families that voted, rounded to three places.
+        score: P(unsafe) by all families that voted, rounded to three places.
         agreement: share of those families that say the same by themselves.
         n: how many families voted.
     """
@@ -44,27 +45,28 @@ class ClassLabel:
     n: int
 
 
-def aggregate(votes: Iterable[Vote], threshold: float) -> Label:
-    """The label of one item from its votes on one `…_safe` question.
+def aggregate(votes: Iterable[Vote], threshold: float) -> dict[str, Label]:
+    """The label of each item from all votes on one `…_safe` question.
 
-    The score is the mean P(unsafe), first within a family and then over families, so that two sizes of one
-    model do not outvote another. Votes without a score do not count.
+    Give the votes of one class at a time: how far families can be trusted is estimated from them
+    (`reliability`), and a new class must not move the labels of another.
 
     Args:
-        votes: every vote on the item, whatever its status.
-        threshold: the score from which the item is unsafe, from params.
+        votes: every vote on the items, whatever its status.
+        threshold: the score from which an item is unsafe, from params.
 
     Raises:
-        ValueError: when the votes are on several items or questions.
+        ValueError: when the votes are on several questions.
     """
-    scores = _by_family(votes)
-    if not scores:
+    found, _ = posteriors(votes, threshold)
+    return {item_id: _label(posterior, threshold) for item_id, posterior in found.items()}
+
+
+def _label(posterior: Posterior, threshold: float) -> Label:
+    p = posterior.p_unsafe
+    if p is None:
         return Label(None, None, None, 0)
-    means = [sum(values) / len(values) for _, values in sorted(scores.items())]
-    score = round(sum(means) / len(means), 3)
-    unsafe = score >= threshold
-    agreeing = sum((mean >= threshold) == unsafe for mean in means)
-    return Label("unsafe" if unsafe else "safe", score, round(agreeing / len(means), 3), len(means))
+    return Label("unsafe" if p >= threshold else "safe", p, posterior.agreement, posterior.n)
 
 
 def aggregate_class(votes: Iterable[Vote]) -> ClassLabel:
@@ -83,14 +85,6 @@ def aggregate_class(votes: Iterable[Vote]) -> ClassLabel:
     best = min(support, key=lambda name: (-round(support[name], 6), name))
     total = sum(support.values())
     return ClassLabel(best, round(support[best] / total, 3) if total else None, n)
-
-
-def _by_family(votes: Iterable[Vote]) -> dict[str, list[float]]:
-    scores: dict[str, list[float]] = defaultdict(list)
-    for v in _usable(votes):
-        if v.score is not None:
-            scores[v.family].append(v.score)
-    return scores
 
 
 def _usable(votes: Iterable[Vote]) -> list[Vote]:

@@ -103,7 +103,7 @@ def _ask(annotators: Sequence[Any], items: list[Any], progress: Progress) -> dic
 
 
 def _label(votes: list[Vote], kind: str, threshold: float) -> dict[str, Any]:
-    label = aggregate((v for v in votes if v.question == f"{kind}_safe"), threshold)
+    (label,) = aggregate((v for v in votes if v.question == f"{kind}_safe"), threshold).values()
     named = aggregate_class(v for v in votes if v.question == f"{kind}_class")
     left_out = ("item_id", "call_key")
     return {

@@ -92,11 +92,14 @@ class Reliability:
         return round(self.sensitivity + self.specificity - 1, 3)
 
 
-def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliability]]:
+def posteriors(
+    votes: Iterable[Vote], threshold: float = 0.5
+) -> tuple[dict[str, Posterior], list[Reliability]]:
     """Every item's posterior, and every family's reliability.
 
     Args:
         votes: all votes on one `…_safe` question, whatever their status.
+        threshold: P(unsafe) from which a family's vote, or an item, counts as unsafe.
 
     Returns:
         Posteriors by item, in the order in which items first came; reliabilities by family, in order.
@@ -104,7 +107,7 @@ def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliab
     Raises:
         ValueError: when votes are on several questions.
     """
-    table = _Table.of(votes)
+    table = _Table.of(votes, threshold)
     answered = table.answered
     model = _fit(table) if table.enough else None
     found = {}
@@ -112,7 +115,7 @@ def posteriors(votes: Iterable[Vote]) -> tuple[dict[str, Posterior], list[Reliab
         own = table.scores[row][answered[row]]
         if own.size:
             p = round(float(own.mean() if model is None else model.truth[row]), 3)
-            agreement = float(((own >= 0.5) == (p >= 0.5)).mean())
+            agreement = float(((own >= threshold) == (p >= threshold)).mean())
             found[item] = Posterior(p, round(agreement, 3), own.size)
         else:
             found[item] = Posterior(None, None, 0)
@@ -164,6 +167,7 @@ class _Table:
     scores: Floats
     failed: dict[str, int]
     annotators: dict[str, tuple[str, ...]]
+    threshold: float
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -172,7 +176,7 @@ class _Table:
     @property
     def votes(self) -> Floats:
         """1 for unsafe, 0 for safe."""
-        return np.where(self.answered, (self.scores >= 0.5).astype(float), np.nan)
+        return np.where(self.answered, (self.scores >= self.threshold).astype(float), np.nan)
 
     @property
     def enough(self) -> bool:
@@ -180,7 +184,7 @@ class _Table:
         return int((self.answered.sum(0) >= FEW).sum()) >= FAMILIES
 
     @classmethod
-    def of(cls, votes: Iterable[Vote]) -> _Table:
+    def of(cls, votes: Iterable[Vote], threshold: float = 0.5) -> _Table:
         given: dict[tuple[str, str], list[float]] = defaultdict(list)
         broken: dict[tuple[str, str], None] = {}
         names: dict[str, set[str]] = defaultdict(set)
@@ -203,7 +207,8 @@ class _Table:
         failed = dict.fromkeys(families, 0)
         for item, family in broken:
             failed[family] += (item, family) not in given
-        return cls(list(items), families, scores, failed, {f: tuple(sorted(names[f])) for f in families})
+        named = {f: tuple(sorted(names[f])) for f in families}
+        return cls(list(items), families, scores, failed, named, threshold)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -43,12 +44,11 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     with open_panel(workspace, "label_images") as panel:
         for vote in vote_all(panel.image, items, progress):
             votes[vote.item_id].append(vote)
+    labels = _labels(images, votes, workspace.params.thresholds.image_safe)
     rows = []
     for image in images:
         given = votes[image["image_id"]]
-        label = aggregate(
-            (v for v in given if v.question == "image_safe"), workspace.params.thresholds.image_safe
-        )
+        label = labels.get(image["image_id"], Label(None, None, None, 0))
         named = aggregate_class(v for v in given if v.question == "image_class")
         rows.append(_row(image, label, named, workspace.taxonomy))
         if not rows[-1]["accepted"]:
@@ -60,6 +60,19 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for given in votes.values() for v in given))
     failures.write(out)
+
+
+def _labels(
+    images: Sequence[dict[str, Any]], votes: Mapping[str, Sequence[Vote]], threshold: float
+) -> dict[str, Label]:
+    """The label of each image, estimated class by class: a new class moves no other's."""
+    found: dict[str, Label] = {}
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        by_class[image["intended_class"]].append(image["image_id"])
+    for ids in by_class.values():
+        found |= aggregate((v for i in ids for v in votes[i] if v.question == "image_safe"), threshold)
+    return found
 
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.annotators import (
     Annotator,
@@ -121,12 +122,19 @@ class _Labeller:
         self._seers = {a.name for a in pair if isinstance(a, SeesPixels)}
         self._seen: set[str] = set()
         self._given: dict[tuple[str, str], Label] = {}
+        self._of_class: dict[tuple[str, str], list[Vote]] = defaultdict(list)
         self.votes: list[Vote] = []
 
     def judge(self, rows: Sequence[Row], failures: Failures) -> list[Row]:
         """Label `rows`; each comes back with its labels and whether it is accepted."""
-        texts = {sha256_text(r["query"]): r["query"] for r in rows}
-        text_labels = self._labels("text_safe", self._text, [TextItem(i, t) for i, t in texts.items()])
+        text_items: dict[str, dict[str, TextItem]] = defaultdict(dict)
+        first: dict[str, str] = {}
+        for row in rows:
+            text = sha256_text(row["query"])
+            # One text, one class, should two classes ask the same.
+            text_items[first.setdefault(text, row["harm_class"])][text] = TextItem(text, row["query"])
+        by_class = {name: list(some.values()) for name, some in text_items.items()}
+        text_labels = self._labels("text_safe", self._text, by_class)
         done, open_rows = [], []
         for row in rows:
             label = text_labels[sha256_text(row["query"])]
@@ -138,11 +146,11 @@ class _Labeller:
                 done.append(row)
             else:
                 open_rows.append(row)
-        pair_labels = self._labels(
-            "pair_safe",
-            self._pair,
-            [self._images.pair(r) for r in open_rows if r["text_label"].value == "safe"],
-        )
+        pairs: dict[str, list[PairItem]] = defaultdict(list)
+        for row in open_rows:
+            if row["text_label"].value == "safe":
+                pairs[row["harm_class"]].append(self._images.pair(row))
+        pair_labels = self._labels("pair_safe", self._pair, pairs)
         done += [self._decide(row, pair_labels.get(row["pair_id"]), failures) for row in open_rows]
         return done
 
@@ -174,20 +182,32 @@ class _Labeller:
         }
 
     def _labels(
-        self, question: str, annotators: Sequence[Annotator[Any]], items: Sequence[Any]
+        self,
+        question: Literal["text_safe", "pair_safe"],
+        annotators: Sequence[Annotator[Any]],
+        items: Mapping[str, Sequence[Any]],
     ) -> dict[str, Label]:
+        """Labels of items, which come by class; they are estimated from all votes on their class so far."""
         # A text may come again with another image: it has its votes.
-        new = [item for item in items if (item.id, question) not in self._given]
-        votes: dict[str, list[Vote]] = {item.id: [] for item in new}
-        for vote in vote_all(annotators, new, self._progress) if new else []:
+        new = {
+            name: [item for item in some if (item.id, question) not in self._given]
+            for name, some in items.items()
+        }
+        asked = [item for some in new.values() for item in some]
+        votes: dict[str, list[Vote]] = {item.id: [] for item in asked}
+        for vote in vote_all(annotators, asked, self._progress) if asked else []:
             votes[vote.item_id].append(vote)
             if vote.status == "ok" and vote.annotator in self._seers:
                 self._seen.add(vote.item_id)
         self.votes += [vote for given in votes.values() for vote in given]
         threshold = getattr(self._params.thresholds, question)
-        for item_id, given in votes.items():
-            self._given[item_id, question] = aggregate(given, threshold)
-        return {item.id: self._given[item.id, question] for item in items}
+        for name, some in new.items():
+            known = self._of_class[question, name]
+            known += [vote for item in some for vote in votes[item.id]]
+            labels = aggregate(known, threshold)
+            for item in some:
+                self._given[item.id, question] = labels.get(item.id, Label(None, None, None, 0))
+        return {item.id: self._given[item.id, question] for some in items.values() for item in some}
 
     def label_rows(self) -> Iterator[Row]:
         """Every label given so far."""

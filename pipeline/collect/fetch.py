@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.collect.blocklist import BLOCKED
 from pipeline.collect.fetched import FetchedStore
-from pipeline.collect.sources.base import Problem, Received
+from pipeline.collect.sources.base import Problem, Received, looks_like_an_image
 from pipeline.store import sha256_bytes
 from schemas.params import Fetch
 
@@ -42,7 +42,6 @@ FAILURES_IN_A_ROW = 5
 ROBOTS_BYTES = 512 * 1024  # RFC 9309: at least 500 KiB are read, the rest may be left
 ROBOTS_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 
 
 class _RefusedError(Exception):
@@ -219,7 +218,7 @@ class Fetcher:
                 if part.rsplit(":", 1)[-1].strip().lower() in {"noai", "noimageai"}:
                     raise _RefusedError("noai", f"X-Robots-Tag: {tag[:200]}")
         kind = answer.headers.get("Content-Type", "")
-        if not _looks_like_an_image(answer.body):
+        if not looks_like_an_image(answer.body):
             raise _RefusedError("not an image", f"{kind[:100]} that begins with {answer.body[:12]!r}")
         if reason := self._refuse(answer.body):
             raise _RefusedError(BLOCKED, f"{sha256_bytes(answer.body)} {reason}")
@@ -451,10 +450,6 @@ def _retry_after(text: str) -> float | None:
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(0.0, date.timestamp() - time.time())
     return None
-
-
-def _looks_like_an_image(data: bytes) -> bool:
-    return data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
 async def _body(response: ClientResponse, max_bytes: int, *, cut: bool) -> bytes:

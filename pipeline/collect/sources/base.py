@@ -10,9 +10,18 @@ from typing import Any, Protocol
 
 from pipeline.store import Failures
 
-__all__ = ["IMAGE_SUFFIXES", "Found", "Problem", "Received", "Source", "read_file"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Found",
+    "Problem",
+    "Received",
+    "Source",
+    "looks_like_an_image",
+    "read_file",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg"})
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 IMAGE_SUFFIXES |= {".jfif", ".jpe", ".avif", ".heic", ".heif"}
 
 
@@ -92,3 +101,8 @@ def read_file(path: Path, max_bytes: int, offset: int = 0, size: int | None = No
     if size is not None and len(data) < size:
         return Problem("cannot be read", f"{path}: it ends within the image")
     return Received(data)
+
+
+def looks_like_an_image(data: bytes) -> bool:
+    """Whether bytes begin as one of the formats that curate reads."""
+    return data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

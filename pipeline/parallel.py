@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Generic, TypeVar
 
 __all__ = ["WorkerDied", "in_processes", "usable_cores"]
@@ -100,7 +101,23 @@ class _Run(Generic[T, R]):
 
     def _open(self, workers: int) -> ProcessPoolExecutor:
         # Not forked: threads of this process would leave their locks behind.
-        return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=self._prepare)
+        return ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(self._prepare,)
+        )
+
+
+def _begin(prepare: Callable[[], None] | None) -> None:
+    """Begin a worker's life, which ends with its parent's: one that is killed cannot tell its workers."""
+    parent = parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        Thread(target=follow, daemon=True).start()
+    if prepare is not None:
+        prepare()
 
 
 def _each(function: Callable[[T], R], some: list[T]) -> list[R]:

@@ -72,7 +72,7 @@ STAGES: dict[str, Stage] = {
             (),
             ("collect", "seed", "only_classes"),
             (_TAXONOMY, "{sources}", "{block_lists}"),
-            version=2,
+            version=3,
         ),
         Stage(
             "generate",
@@ -80,7 +80,7 @@ STAGES: dict[str, Stage] = {
             ("generate", "collect.block_lists", "seed", "only_classes"),
             (_TAXONOMY, "{block_lists}", "{prompts}/generate", "{checkpoints}"),
             questions=("image_prompt", "picture"),
-            version=2,
+            version=3,
         ),
         Stage(
             "curate",

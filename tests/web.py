@@ -33,6 +33,7 @@ class Site:
         self.robots: str | int = 404
         self.released = asyncio.Event()
         self.pause = 0.0
+        self.under_way = self.most_at_once = 0
         self.port = 0
 
     def url(self, path: str, host: str = "site.test") -> str:
@@ -48,7 +49,10 @@ class Site:
             return web.Response(text=self.robots)
         self.times.append(asyncio.get_running_loop().time())
         if self.pause:
+            self.under_way += 1
+            self.most_at_once = max(self.most_at_once, self.under_way)
             await asyncio.sleep(self.pause)
+            self.under_way -= 1
         kind, _, rest = path[1:].partition("/")
         if kind in {"picture", "private"}:
             return web.Response(body=image(int(rest.split(".")[0])), content_type="image/png")
@@ -67,6 +71,12 @@ class Site:
             return web.Response(
                 body=gzip.compress(image(5)), headers={"Content-Encoding": "gzip"}, content_type="image/png"
             )
+        if kind == "members":
+            cut = len(image(5)) // 2
+            body = gzip.compress(image(5)[:cut]) + gzip.compress(image(5)[cut:])
+            return web.Response(body=body, headers={"Content-Encoding": "gzip"}, content_type="image/png")
+        if kind == "later":
+            return web.Response(status=503, headers={"Retry-After": rest})
         if kind == "odd":
             return web.Response(body=b"?", headers={"Content-Encoding": "br"}, content_type="image/png")
         if kind == "short":

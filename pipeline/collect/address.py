@@ -13,6 +13,8 @@ __all__ = ["AddressRefusedError", "CheckedResolver", "is_public", "literal"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NOT_OPEN = [ipaddress.ip_network(net) for net in ("192.0.0.0/24", "fec0::/10", "3fff::/20", "5f00::/16")]
+"""Networks that Python takes for open ones in some versions."""
 
 
 class AddressRefusedError(Exception):
@@ -30,6 +32,8 @@ def is_public(address: str) -> bool:
             return False
         if ip.ipv4_mapped or ip in _NAT64:
             return True
+    if any(ip in net for net in _NOT_OPEN if net.version == ip.version):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 

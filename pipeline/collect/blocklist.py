@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,13 @@ class BlockLists:
                 if distances.size and distances.min() <= bits:
                     return f"pdq {listed[int(distances.argmin())].tobytes().hex()}"
         return None
+
+    def hit_stored(self, sha256: str, data: Callable[[], bytes | None]) -> str | None:
+        """The same for bytes that are stored under their hash; they are read where a list needs them."""
+        if sha256 in self.sha256:
+            return f"sha256 {sha256}"
+        held = data() if self.pdq else None
+        return None if held is None else self.hit(held)
 
     def holds(self, match: str) -> bool:
         """Whether a hash that `hit` gave is on a list."""

@@ -15,15 +15,17 @@ import asyncio
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipeline.collect.blocklist import BLOCKED
 from pipeline.collect.fetched import FetchedStore
-from pipeline.collect.sources.base import Problem, Received
+from pipeline.collect.sources.base import Problem, Received, looks_like_an_image
 from pipeline.store import sha256_bytes
 from schemas.params import Fetch
 
@@ -34,12 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Fetcher"]
 
+LOOK_UPS = 64  # names that are looked up at once: dead ones wait for seconds, and hold up no others
 CHUNK = 1000  # URLs that wait or are under way together
 FAILURES_IN_A_ROW = 5
 ROBOTS_BYTES = 512 * 1024  # RFC 9309: at least 500 KiB are read, the rest may be left
 ROBOTS_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 
 
 class _RefusedError(Exception):
@@ -53,9 +55,11 @@ class _RefusedError(Exception):
 class _PassingError(_RefusedError):
     """May pass: worth another try, after `after` seconds where the host said so."""
 
-    def __init__(self, reason: str, detail: str = "", after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, detail: str = "", after: float | None = None, url: URL | None = None
+    ) -> None:
         super().__init__(reason, detail)
-        self.after = after
+        self.after, self.url = after, url
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class Fetcher:
     def __enter__(self) -> Fetcher:
         """Start the loop that the requests run in."""
         self._runner = asyncio.Runner()
+        self._runner.get_loop().set_default_executor(ThreadPoolExecutor(LOOK_UPS))
+        self._keepers = ThreadPoolExecutor(2)
         self._at_once = asyncio.Semaphore(self._params.at_once)
         return self
 
@@ -143,6 +149,7 @@ class Fetcher:
         """Close connections and loop."""
         if self._session is not None:
             self._runner.run(self._session.close())
+        self._keepers.shutdown()
         self._runner.close()
 
     def fetch(self, urls: Sequence[str]) -> Iterator[Received | Problem]:
@@ -199,7 +206,7 @@ class Fetcher:
 
     async def _fetch_one(self, text: str) -> None:
         async def keep(answer: _Answer) -> None:
-            await asyncio.to_thread(self._keep, text, answer)
+            await asyncio.get_running_loop().run_in_executor(self._keepers, self._keep, text, answer)
 
         await self._get(_parsed(text), keep)
 
@@ -211,11 +218,12 @@ class Fetcher:
                 if part.rsplit(":", 1)[-1].strip().lower() in {"noai", "noimageai"}:
                     raise _RefusedError("noai", f"X-Robots-Tag: {tag[:200]}")
         kind = answer.headers.get("Content-Type", "")
-        if not _looks_like_an_image(answer.body):
+        if not looks_like_an_image(answer.body):
             raise _RefusedError("not an image", f"{kind[:100]} that begins with {answer.body[:12]!r}")
         if reason := self._refuse(answer.body):
             raise _RefusedError(BLOCKED, f"{sha256_bytes(answer.body)} {reason}")
-        self._store.put(text, answer.body, str(answer.url), answer.status, kind[:200])
+        kind = kind[:200].encode("utf-8", "backslashreplace").decode()
+        self._store.put(text, answer.body, str(answer.url), answer.status, kind)
 
     def _open(self) -> ClientSession:
         from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
@@ -249,7 +257,7 @@ class Fetcher:
                 pause = params.pause_s * 2**attempt if error.after is None else error.after
                 pause = min(pause, params.max_pause_s)
                 if error.after is not None:
-                    host = self._host(url)
+                    host = self._host(error.url or url)  # a redirect's target speaks for itself
                     host.next_at = max(host.next_at, time.monotonic() + pause)
                 await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
@@ -274,17 +282,16 @@ class Fetcher:
     def _check(self, url: URL) -> None:
         from pipeline.collect.address import is_public, literal
 
-        if (
-            url.scheme not in {"http", "https"}
-            or not url.host
-            or not url.host.isprintable()
-            or " " in url.host
-        ):
+        try:
+            host = url.host or ""
+        except ValueError as error:
+            raise _RefusedError("not a URL", f"its host is no name: {error}") from None
+        if url.scheme not in {"http", "https"} or not host or not host.isprintable() or " " in host:
             raise _RefusedError("not a URL", f"{str(url)[:200]!r}: only http and https are fetched")
         if url.user or url.password:
             raise _RefusedError("not a URL", "it holds a user or password")
         try:
-            address = literal(url.host)
+            address = literal(host)
         except ValueError as error:
             raise _RefusedError("address refused", str(error)) from None
         if address and not self._params.allow_private and not is_public(address):
@@ -325,7 +332,7 @@ class Fetcher:
                 return None  # RFC 9309, 2.3.1: unavailable is not unreachable
             said = "robots.txt unreachable" if reason.startswith("HTTP") else reason
             raise _RefusedError(said, f"robots.txt: {reason}: {detail}") from None
-        return Protego.parse(answer.body.decode("utf-8", "replace"))
+        return Protego.parse(answer.body.decode("utf-8-sig", "replace"))
 
     async def _request(self, url: URL, clock: _Clock, keep: _Keep | None) -> _Answer:
         """One request and its answer, without following redirects.
@@ -357,7 +364,7 @@ class Fetcher:
                 if response.status == 200:
                     body = await _body(response, ROBOTS_BYTES if robots else self._max_bytes, cut=robots)
                 elif response.status not in _REDIRECTS:
-                    raise _bad_status(response)
+                    raise _bad_status(response, url)
                 tags = response.headers.getall("X-Robots-Tag", [])
                 return _Answer(url, response.status, response.headers, tags, body)
         except AddressRefusedError as error:
@@ -391,11 +398,16 @@ class Fetcher:
         """Wait until the host may be asked again, then until there is room among all requests."""
         host = self._host(url)
         async with host.slots:
-            while (wait := host.next_at - time.monotonic()) > 0 and not self._origin(url).given_up:
-                await asyncio.sleep(wait)
-            host.next_at = max(host.next_at, time.monotonic() + host.delay)
-            async with self._at_once:
-                yield
+            while True:
+                while (wait := host.next_at - time.monotonic()) > 0 and not self._origin(url).given_up:
+                    await asyncio.sleep(wait)
+                async with self._at_once:
+                    # Another may have gone to this host while this one waited for room.
+                    if host.next_at > time.monotonic() and not self._origin(url).given_up:
+                        continue
+                    host.next_at = max(host.next_at, time.monotonic() + host.delay)
+                    yield
+                    return
 
     def _host(self, url: URL) -> _Host:
         name = url.host or ""
@@ -420,10 +432,11 @@ def _parsed(text: str, relative: bool = False) -> URL:
     return url.with_fragment(None)
 
 
-def _bad_status(response: ClientResponse) -> _RefusedError:
+def _bad_status(response: ClientResponse, url: URL) -> _RefusedError:
     reason = f"HTTP {response.status}"
     if response.status == 429 or response.status >= 500:
-        return _PassingError(reason, after=_retry_after(response.headers.get("Retry-After", "")))
+        after = _retry_after(response.headers.get("Retry-After", ""))
+        return _PassingError(reason, after=after, url=url)
     return _RefusedError(reason)
 
 
@@ -431,13 +444,12 @@ def _retry_after(text: str) -> float | None:
     """Seconds, written as such or as a date."""
     if text.strip().isdecimal():
         return float(text)
-    with suppress(ValueError, TypeError):
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    with suppress(ValueError, TypeError, OverflowError):
+        date = parsedate_to_datetime(text)
+        # One of the three forms of HTTP dates names no zone: all are of UTC.
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - time.time())
     return None
-
-
-def _looks_like_an_image(data: bytes) -> bool:
-    return data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
 async def _body(response: ClientResponse, max_bytes: int, *, cut: bool) -> bytes:
@@ -473,17 +485,29 @@ class _Unpacker:
     """Unpacks gzip and deflate, also deflate without its header, which some servers send."""
 
     def __init__(self, encoding: str) -> None:
-        self._stream = zlib.decompressobj(zlib.MAX_WBITS | (0 if encoding == "deflate" else 16))
+        self._bits = zlib.MAX_WBITS | (0 if encoding == "deflate" else 16)
+        self._stream = zlib.decompressobj(self._bits)
         self._raw_possible = encoding == "deflate"
 
     def unpack(self, chunk: bytes, most: int) -> bytes:
+        """The next part of the body, or more than `most` bytes of it."""
+        data = bytearray()
+        while chunk and len(data) <= most:
+            if self._stream.eof:  # gzip may come in several members, one after the other
+                self._stream = zlib.decompressobj(self._bits)
+            data += self._some(chunk, most - len(data) + 1)
+            chunk = self._stream.unused_data or (b"" if self._stream.eof else self._stream.unconsumed_tail)
+        return bytes(data)
+
+    def _some(self, chunk: bytes, most: int) -> bytes:
         try:
             data = self._stream.decompress(chunk, most)
         except zlib.error as error:
             if not self._raw_possible:
                 raise _RefusedError("bad answer", f"the body cannot be unpacked: {error}") from None
-            self._stream, self._raw_possible = zlib.decompressobj(-zlib.MAX_WBITS), False
-            return self.unpack(chunk, most)
+            self._bits, self._raw_possible = -zlib.MAX_WBITS, False
+            self._stream = zlib.decompressobj(self._bits)
+            return self._some(chunk, most)
         self._raw_possible = False
         return data
 

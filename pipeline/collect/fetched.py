@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,11 +96,25 @@ class FetchedStore:
             )
         return fetched
 
-    def forget(self, sha256: str) -> None:
-        """Delete bytes and every line that leads to them."""
+    def hashes(self) -> Iterator[str]:
+        """The hash of every file."""
+        return self._blobs.hashes()
+
+    def bytes_of(self, sha256: str) -> bytes | None:
+        """The bytes of a hash; None where somebody has deleted or changed them."""
+        try:
+            return self._blobs(sha256)
+        except LostBlobError:
+            return None
+
+    def forget(self, sha256: str) -> list[str]:
+        """Delete bytes and every line that leads to them; gives the URLs of those."""
         with self._lock:
+            rows = self._connection.execute("SELECT url FROM fetched WHERE sha256 = ?", [sha256])
+            urls = [url for (url,) in rows.fetchall()]
             self._connection.execute("DELETE FROM fetched WHERE sha256 = ?", [sha256])
         self._blobs.delete(sha256)
+        return urls
 
     def __enter__(self) -> FetchedStore:
         """Use as a context that closes the ledger."""

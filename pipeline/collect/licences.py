@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import yaml
@@ -48,8 +49,20 @@ _PORTS = {
 }
 """The ports of Creative Commons licences that SPDX lists; others go by the licence they are a port of."""
 _URL = re.compile(
-    r"^(?:https?://)?(?:www\.)?creativecommons\.org/(licenses|publicdomain)/([a-z-]+)(?:/(\d\.\d))?(?:/([a-z]{2,4}))?"
-    r"(?:/|$|[.#?])"
+    r"^(?:https?://)?(?:www\.)?creativecommons\.org/"
+    r"(?:licenses/(?P<code>by(?:-(?:nc|nd|sa)){0,2})(?:/(?P<version>\d\.\d))?(?:/(?P<port>[a-z]{2,8}))?"
+    r"|publicdomain/(?P<public>zero|mark)(?:/\d\.\d)?|licenses/(?P<dedicated>publicdomain))"
+    r"(?:/(?:deed|legalcode)(?:\.[a-z_-]+)?)?/?(?:[?#]\S*)?$"
+)
+"""The whole of a URL: whatever follows it in words may take back what it grants."""
+_SITE = re.compile(r"^https?://(?:www\.)?")
+_RESERVED = re.compile(r"\ball rights reserved\b|^(?:https?://)?(?:www\.)?rightsstatements\.org/\w+/inc\b")
+_PORT_CODES = frozenset(
+    re.findall(
+        r"\w+",
+        "at au az be br ca ch cl cn co cr cz de dk ec ee es fi fr ge gr gt hk hr hu ie igo il in it jp kr lu "
+        "mk mt mx my nl no nz pe ph pl pr pt ro rs se sg si th tw ug uk us ve vn za",
+    )
 )
 _WORDS = {
     "attribution": "by",
@@ -64,6 +77,9 @@ _FILLERS = frozenset(
     {"creative", "commons", "creativecommons", "license", "licence", "licensed", "the", "under"}
 )
 _FILLERS |= {"public", "international", "generic", "unported", "cc", "a", "deed", "legalcode", "v", "version"}
+_FILLERS |= {"works", "migrated"}
+_MARKS = frozenset({"cc", "creative", "creativecommons", "attribution"})
+"""Words without one of which a name is none of Creative Commons': "by" alone says nothing."""
 _LICENSE_REF = re.compile(r"^licenseref-[a-z0-9.-]+$", re.IGNORECASE)
 
 
@@ -72,7 +88,10 @@ def licence(text: str) -> Licence:
     plain = _plain(text)
     if known := _table().get(plain):
         return known
-    if found := _creative_commons_url(plain) or _creative_commons(plain):
+    if _RESERVED.search(plain):
+        return _table()["all rights reserved"]
+    own = plain.removeprefix("licenseref-")
+    if found := _creative_commons_url(plain) or _creative_commons(own) or _name_and_url(plain):
         return found
     if _LICENSE_REF.match(text.strip()):
         return Licence("LicenseRef-" + text.strip()[11:], "unknown")
@@ -80,7 +99,9 @@ def licence(text: str) -> Licence:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().split()).strip(" .;,\"'").removesuffix("/")
+    plain = " ".join(text.lower().split()).strip(" .;,\"'").removesuffix("/")
+    # The table has no two entries that differ in how a site is reached.
+    return _SITE.sub("", plain)
 
 
 @cache
@@ -100,25 +121,34 @@ def _creative_commons_url(plain: str) -> Licence | None:
     match = _URL.match(plain)
     if match is None:
         return None
-    family, code, version, port = match.groups()
-    if family == "publicdomain":
-        name = {"zero": "CC0-1.0", "mark": "CC-PDM-1.0"}.get(code, "LicenseRef-PublicDomain")
-        return Licence(name, "yes")
-    return _named(code.split("-"), version or "", port or "")
+    if match["dedicated"]:
+        return Licence("LicenseRef-PublicDomain", "yes")
+    if match["public"]:
+        return Licence({"zero": "CC0-1.0", "mark": "CC-PDM-1.0"}[match["public"]], "yes")
+    return _named(match["code"].split("-"), match["version"] or "", match["port"] or "")
+
+
+def _name_and_url(plain: str) -> Licence | None:
+    """A name with the URL of the same licence behind it: `CC BY 4.0 (https://…/by/4.0/)`."""
+    name, _, url = plain.rstrip(")").rpartition(" ")
+    found = _creative_commons(name.strip())
+    return found if found and found == _creative_commons_url(_plain(url.strip("("))) else None
 
 
 def _creative_commons(plain: str) -> Licence | None:
     """Names such as `CC BY-SA 3.0 DE` and `Creative Commons Attribution-ShareAlike 4.0 International`."""
     text = re.sub(r"\b(non|no|share)[- ](commerc\w+|deriv\w+|alike)\b", r"\1\2", plain)
-    tokens = re.findall(r"\d+\.\d+|\d+|[a-z]+|[^\s]", text)
+    tokens = re.findall(r"\d+\.\d+|\d+|[a-z]+|[^\s]", text.replace("noderivative ", "noderivatives "))
+    if not _MARKS & set(tokens) and not re.match(r"by-(nc|nd|sa)\b", text):
+        return None
     parts, version, port = [], "", ""
-    for token in tokens:
+    for before, token in pairwise(["", *tokens]):
         word = _WORDS.get(token, token)
         if word in {"by", "nc", "nd", "sa"}:
             parts += [word] if word not in parts else []  # some write both the name and the short form
-        elif re.fullmatch(r"\d\.\d|\d", word) and version in ("", word, f"{word}.0"):
-            version = word if "." in word else f"{word}.0"
-        elif re.fullmatch(r"[a-z]{2,3}", word) and version and not port and word not in _FILLERS:
+        elif re.fullmatch(r"\d\.\d|\d", word):
+            version = version or (word if "." in word else f"{word}.0")  # of several, any may be chosen
+        elif word in _PORT_CODES and re.fullmatch(r"[\d.]+|-|_|/|\(", before) and version and not port:
             port = word
         elif word not in _FILLERS and word not in {"-", "_", "/", "(", ")", ",", ":"}:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -39,6 +39,14 @@ class ImageMetadata(BaseModel):
     retrieved_at: str = ""
     source_package: str = ""
 
+    @field_validator("license", "caption", "subject", "author", "retrieved_at", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """Lists hold licences as Flickr's numbers, and times as times."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return value.isoformat() if isinstance(value, (date, datetime)) else value
+
     @field_validator("objects", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -46,7 +54,10 @@ class ImageMetadata(BaseModel):
         if not isinstance(value, str):
             return value
         if value.lstrip().startswith("["):
-            return json.loads(value)
+            try:
+                return json.loads(value)
+            except RecursionError as error:
+                raise ValueError("lists within lists within lists") from error
         return [part.strip() for part in value.split(";") if part.strip()]
 
     @field_validator("retrieved_at")
@@ -125,17 +136,21 @@ def judged(found: Found, source: Source, classes: Collection[str], failures: Fai
             "",
             found.where,
             "unknown licence",
-            f"{meta.license!r}; set unknown_licence: keep to take it all the same",
+            f"{found.line}: license: {meta.license!r}; set unknown_licence: keep to take it all the same",
         )
     elif reason := forbidden_reason(" ".join([meta.caption, meta.subject, *meta.objects])):
-        failures.add("", found.where, "caption refused", reason)
+        failures.add("", found.where, "caption refused", f"{found.line}: {reason}")
     else:
         return Candidate(found, meta, allowed)
     return None
 
 
 def _completed(fields: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    said = {name: value for name, value in fields.items() if value is not None and value != ""}
+    said = {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, str) and not value.strip())
+    }
     defaults: dict[str, Any] = {
         "license": source.license,
         "author": source.author,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import threading
 import warnings
 from functools import cache
 
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 __all__ = ["pdq_hashes"]
 
 Floats = NDArray[np.float64]
+_one_at_a_time = threading.Lock()
+"""A large image takes hundreds of megabytes while it is decoded."""
 SIDE = 64
 LOW = 16
 MAX_PIXELS = 100_000_000  # more are not decoded here; curate takes no such image
@@ -36,13 +40,17 @@ def pdq_hashes(data: bytes) -> NDArray[np.uint8]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd about an image is told when it is normalised
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with _one_at_a_time, Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > ENOUGH_PIXELS:
+                    image.draft("RGB", (2000, 2000))  # only a JPEG can: it is then decoded smaller
                 if image.width * image.height > MAX_PIXELS:
                     return none
                 factor = math.ceil(math.sqrt(image.width * image.height / ENOUGH_PIXELS))
                 rgb = image.convert("RGB")
                 pixels = np.asarray(rgb.reduce(factor) if factor > 1 else rgb, np.float64)
-        except (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError, EOFError, MemoryError, RuntimeError):
+            return none
+        except (Image.DecompressionBombError, OverflowError, TypeError, struct.error):
             return none
     low = _low_frequencies(pixels @ np.array([0.299, 0.587, 0.114]))
     odd = (-1.0) ** np.arange(1, LOW + 1)

@@ -50,9 +50,12 @@ def header(path: Path) -> list[str] | None:
         import pyarrow.parquet as pq
 
         try:
-            return list(pq.read_schema(path).names)
-        except (OSError, pa.ArrowException) as error:
+            names = list(pq.read_schema(path).names)
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise InputError(f"{path}: not readable as Parquet: {error}") from error
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise InputError(f"{path}: the column {twice[0]!r} stands twice")
+        return names
     raise InputError(f"{path}: a list is one of {', '.join(FORMATS)}")
 
 
@@ -101,7 +104,7 @@ def _json_lines(path: Path, failures: Failures) -> Iterator[Record]:
                 where = f"{path.name}: line {number}"
                 try:
                     fields = json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as error:
+                except (ValueError, RecursionError) as error:
                     raise InputError(f"{path}: line {number}: not JSON: {error}") from error
                 if isinstance(fields, dict):
                     yield Record(where, fields)
@@ -114,15 +117,19 @@ def _json_lines(path: Path, failures: Failures) -> Iterator[Record]:
 def _csv_rows(path: Path, failures: Failures) -> Iterator[Record]:
     # What is not UTF-8 is one bad row, not a bad file.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
+        # Strict: or a quote that nobody closes takes all lines after it for one field.
+        reader = csv.reader(file, strict=True)
         names = next(reader)
         while True:
+            begins = reader.line_num + 1
             try:
                 values = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                failures.add("", path.name, "row not valid", f"{path.name}: line {reader.line_num}: {error}")
+                ends = f" to {reader.line_num}" if reader.line_num > begins else ""
+                detail = f"{path.name}: line {begins}{ends}: {error}"
+                failures.add("", path.name, "row not valid", detail)
                 continue
             where = f"{path.name}: line {reader.line_num}"
             if not values:
@@ -147,5 +154,5 @@ def _parquet_rows(path: Path, wanted: list[str] | None) -> Iterator[Record]:
                 for fields in batch.to_pylist():
                     number += 1
                     yield Record(f"{path.name}: row {number}", fields)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not readable as Parquet: {error}") from error

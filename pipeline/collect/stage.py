@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             return opened.enter_context(Fetcher(collect.fetch, store(), collect.max_bytes, lists.hit))
 
         images = opened.enter_context(TableWriter(out / "images.parquet", RAW_IMAGES))
+        if collect.block_lists and workspace.fetched.exists():
+            _forget_listed(store(), lists, failures, progress)
         for said in collect.sources:
             source = open_source(workspace.root, said, known, collect.max_bytes, fetcher)
             progress.start(f"collect {_place(said)}", None)
@@ -54,7 +56,22 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                     store().forget(blocked.sha256)  # it may be there from before it was listed
             except InputError as error:
                 failures.add("", _place(said), "source cannot be read", str(error))
+            except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+                # Whatever else a hostile file makes a library do: the other sources go on. What stops a
+                # build, such as a full disk, is an OSError.
+                failures.add("", _place(said), "source cannot be read", f"{type(error).__name__}: {error}")
     failures.write(out)
+
+
+def _forget_listed(store: FetchedStore, lists: BlockLists, failures: Failures, progress: Progress) -> None:
+    """Hold what was fetched before against the lists that hold now."""
+    stored = list(store.hashes())
+    progress.start("block lists", len(stored))
+    for sha256 in stored:
+        if match := lists.hit_stored(sha256, partial(store.bytes_of, sha256)):
+            for url in store.forget(sha256):
+                failures.add(sha256, url, BLOCKED, f"{match} at {now()}")
+        progress.advance()
 
 
 def check(workspace: Workspace) -> None:

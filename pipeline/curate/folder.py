@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from PIL import ImageOps
-
-from pipeline.collect.sources.base import IMAGE_SUFFIXES
+from pipeline.collect.sources.base import IMAGE_SUFFIXES, looks_like_an_image
 from pipeline.curate.clusters import Pairs, heads, near_pairs
 from pipeline.curate.hashing import SIDE_WANTED, hash_picture, looks_printed, packed
-from pipeline.curate.normalise import RejectedImageError, opened
+from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
 from pipeline.curate.text import same_text
 from pipeline.encoders import TextReader
 from pipeline.encoders._common import flattened
@@ -64,8 +63,8 @@ def find_duplicates(
 ) -> Duplicates:
     """Find the images of a folder, at any depth, that are one picture.
 
-    Resized, recompressed, brightened, slightly cropped, framed, watermarked, grey and mirrored copies are
-    found; where pictures look printed, the text on them has to be the same.
+    Resized, recompressed, brightened, watermarked, grey and mirrored copies are found, and many that are
+    slightly cropped or framed; where pictures look printed, the text on them has to be the same.
 
     Args:
         folder: where to look. Nothing is changed there.
@@ -79,7 +78,7 @@ def find_duplicates(
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    files = sorted(path for path in folder.rglob("*") if _may_be_an_image(path))
     progress.start("hash", len(files))
     seen: dict[Path, _Seen] = {}
     rejected = []
@@ -89,7 +88,7 @@ def find_duplicates(
             seen[path] = found
         else:
             reason = "killed the process that decoded it" if isinstance(found, WorkerDied) else found
-            rejected.append(Rejected(str(path.relative_to(folder)), reason))
+            rejected.append(Rejected(_name(path, folder), reason))
     paths, looks = list(seen), list(seen.values())
     pairs = near_pairs(packed([look.hash for look in looks]), bits, bits_fine, rotations=rotations)
     same = _of_one_text(pairs, paths, looks, progress)
@@ -97,11 +96,30 @@ def find_duplicates(
     for position, head in enumerate(heads(len(paths), same)):
         members[head].append(position)
     clusters = [
-        [str(paths[i].relative_to(folder)) for i in sorted(group, key=lambda i: (-looks[i].area, i))]
+        [
+            _name(paths[i], folder)
+            for i in sorted(group, key=lambda i: (-looks[i].area, paths[i].is_symlink(), i))
+        ]
         for group in members.values()
         if len(group) > 1
     ]
     return Duplicates(clusters, rejected, len(paths))
+
+
+def _may_be_an_image(path: Path) -> bool:
+    """Whether a file is looked at: by the ending of its name or, without one, by its first bytes."""
+    if path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and looks_like_an_image(file.read(16))
+    except OSError:
+        return False
+
+
+def _name(path: Path, folder: Path) -> str:
+    """A path below the folder; bytes that are not UTF-8 as escapes."""
+    return os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
 
 
 def _look(path: Path) -> _Seen | str:
@@ -110,8 +128,8 @@ def _look(path: Path) -> _Seen | str:
         with opened(path.read_bytes(), MAX_PIXELS) as image:
             area = image.width * image.height
             image.draft("L", (SIDE_WANTED, SIDE_WANTED))
-            upright = flattened(ImageOps.exif_transpose(image))
-            return _Seen(hash_picture(upright), area, looks_printed(upright))
+            picture = flattened(in_eight_bits(upright(image)))
+            return _Seen(hash_picture(picture), area, looks_printed(picture))
     except RejectedImageError as error:
         return error.reason
     except OSError as error:
@@ -141,4 +159,4 @@ def _reader() -> TextReader:
 
 def _read(path: Path) -> str:
     with opened(path.read_bytes(), MAX_PIXELS) as image:
-        return _reader().read(ImageOps.exif_transpose(image)).text
+        return _reader().read(flattened(in_eight_bits(upright(image)))).text

@@ -7,17 +7,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from pipeline.encoders._common import flattened
 from pipeline.store import sha256_bytes
 from schemas.params import Curate
 
-__all__ = ["Normalised", "RejectedImageError", "normalise", "opened"]
+__all__ = ["Normalised", "RejectedImageError", "in_eight_bits", "normalise", "opened", "upright"]
 
 MIN_SIDE = 32
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+_ORIENTATION, _GPS = 0x0112, 0x8825
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by its EXIF orientation."""
 
 
 class RejectedImageError(Exception):
@@ -68,6 +80,9 @@ def normalise(data: bytes, params: Curate) -> Normalised:
     if max(image.size) > params.max_side:
         notes.append(f"scaled down from {image.width} x {image.height}")
         image.thumbnail((params.max_side, params.max_side), Image.Resampling.LANCZOS)
+        if min(image.size) < MIN_SIDE:
+            width, height = image.size
+            raise RejectedImageError("too small", f"{width} x {height} when scaled to curate.max_side")
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0, optimize=True)
     return Normalised(
@@ -86,35 +101,60 @@ def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     if not data:
         raise RejectedImageError("zero bytes")
     with warnings.catch_warnings():
-        # The size is checked below against the params; Pillow's own limit would only warn twice.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # The size is checked below against the params, and what is odd about a file's metadata is no news.
+        warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise RejectedImageError(
-                        "too many pixels",
-                        f"declares {width} x {height}; curate.max_pixels is {max_pixels}",
-                    )
-                if min(width, height) < MIN_SIDE:
-                    raise RejectedImageError(
-                        "too small", f"{width} x {height}; both sides must reach {MIN_SIDE}"
-                    )
+                _check_size(*image.size, max_pixels)
                 yield image
+        except RejectedImageError:
+            raise
         except UnidentifiedImageError:
             raise RejectedImageError("not a raster image", f"begins with {data[:12]!r}") from None
         except Image.DecompressionBombError as error:
             raise RejectedImageError("too many pixels", str(error)) from error
-        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        except Exception as error:  # decoders raise whatever a damaged file makes of their code
             raise RejectedImageError("damaged image", f"{type(error).__name__}: {error}") from error
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        detail = f"declares {width} x {height}; curate.max_pixels is {max_pixels}"
+        raise RejectedImageError("too many pixels", detail)
+    if min(width, height) < MIN_SIDE:
+        raise RejectedImageError("too small", f"{width} x {height}; both sides must reach {MIN_SIDE}")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF says; as it is where that cannot be read."""
+    turn = _exif(image).get(_ORIENTATION)
+    return image.transpose(_TURNS[turn]) if isinstance(turn, int) and turn in _TURNS else image
+
+
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """An image whose pixels are integers or floats of more bits, in eight: by the range that they need."""
+    if not image.mode.startswith("I") and image.mode != "F":
+        return image
+    _, high = image.convert("F").getextrema()
+    span = next((top for top in (1.0, 255.0, 65535.0) if float(high) <= top), float(high))  # type: ignore[arg-type]
+    if span == 1.0 and image.mode != "F":
+        span = 255.0
+    return image.convert("F").point(lambda value: value * (255.0 / span)).convert("L")
+
+
+def _exif(image: Image.Image) -> dict[int, Any]:
+    try:
+        return dict(image.getexif())
+    except Exception:  # noqa: BLE001 - whatever stands there, the picture is another matter
+        return {}
 
 
 def _metadata_in(image: Image.Image) -> list[str]:
     found = []
-    exif = image.getexif()
-    if exif:
+    exif = _exif(image)
+    if exif or image.info.get("exif"):
         found.append("exif")
-        if 0x8825 in exif:
+        if _GPS in exif:
             found.append("gps")
     found += [kind for kind in ("xmp", "comment", "photoshop", "icc_profile") if image.info.get(kind)]
     if any(isinstance(value, str) for key, value in image.info.items() if key not in {"xmp", "comment"}):
@@ -128,13 +168,11 @@ def _to_rgb(opened: Image.Image) -> tuple[Image.Image, list[str]]:
         notes.append(f"first of {getattr(opened, 'n_frames', 1)} frames")
         opened.seek(0)
     profile = opened.info.get("icc_profile")
-    image: Image.Image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I") or image.mode == "F":
+    image = upright(opened)
+    if (reduced := in_eight_bits(image)) is not image:
         notes.append(f"{image.mode} reduced to 8 bit")
-        _, high = image.convert("F").getextrema()
-        span = 65535.0 if float(high) > 255 else 255.0  # type: ignore[arg-type]
-        image = image.convert("F").point(lambda value: value * (255.0 / span)).convert("L")
-    if profile and image.mode in {"RGB", "CMYK", "L"}:
+        image = reduced
+    if profile:
         image = _to_srgb(image, profile, notes)
     if (flat := flattened(image)) is not image:
         notes.append("flattened on white")
@@ -148,6 +186,24 @@ def _to_rgb(opened: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
+    """The colours that a profile means; transparency stays as it is."""
+    alpha = None
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in {"RGBA", "LA"}:
+        alpha = image.getchannel("A")
+        image = image.convert(image.mode[:-1])
+    if image.mode not in {"RGB", "CMYK", "L"}:
+        notes.append(f"colour profile left out: pixels are {image.mode}")
+        return image
+    image = _converted(image, profile, notes)
+    if alpha is not None:
+        image = image.convert("RGB")
+        image.putalpha(alpha)
+    return image
+
+
+def _converted(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
     try:
         converted = ImageCms.profileToProfile(
             image,

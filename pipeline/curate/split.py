@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store import sha256_text, write_text
+from schemas.errors import InputError
 
 __all__ = ["Group", "SplitConflictError", "SplitLedger", "assign_sides"]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Images that must stay together, and the stratum they were collected for."""
+    """Images that must stay together, and the stratum they were collected for.
+
+    `copies` are near-duplicates of them that were not kept: they may have been, in another version.
+    """
 
     image_ids: tuple[str, ...]
     stratum: str
+    copies: tuple[str, ...] = ()
 
 
 class SplitConflictError(Exception):
@@ -33,8 +38,15 @@ class SplitLedger:
         self._path = path
         self._sides: dict[str, str] = {}
         if path.exists():
-            for line in path.read_text().splitlines():
-                row = json.loads(line)
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                try:
+                    row = json.loads(line)
+                    if row["side"] not in ("train", "test"):
+                        raise ValueError(f"side is {row['side']!r}")  # noqa: TRY301
+                except (ValueError, LookupError, TypeError) as error:
+                    raise InputError(
+                        f"{path}: line {number}: {error}; put back a copy, or delete the file to split anew"
+                    ) from error
                 self._sides.setdefault(row["image_id"], row["side"])
 
     def side_of(self, group: Group) -> str | None:
@@ -43,16 +55,24 @@ class SplitLedger:
         Raises:
             SplitConflictError: when members are on both.
         """
-        sides = {self._sides[i] for i in group.image_ids if i in self._sides}
+        sides = {self._sides[i] for i in (*group.image_ids, *group.copies) if i in self._sides}
         if len(sides) > 1:
             raise SplitConflictError(
                 f"joins images of train and test: {', '.join(i[:12] for i in group.image_ids)}"
             )
         return sides.pop() if sides else None
 
+    def bridges(self, group: Group) -> tuple[str, ...]:
+        """The members that are new, where a group holds images of both sides: they may be what joins them."""
+        try:
+            self.side_of(group)
+        except SplitConflictError:
+            return tuple(i for i in group.image_ids if i not in self._sides)
+        return ()
+
     def record(self, group: Group, side: str) -> None:
-        """Put every member of `group` on `side`."""
-        for image_id in group.image_ids:
+        """Put every member of `group` on `side`, with its copies."""
+        for image_id in (*group.image_ids, *group.copies):
             self._sides.setdefault(image_id, side)
 
     def save(self) -> None:

@@ -8,7 +8,7 @@ all have been seen, and the rows that stay are then copied.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.curate.clusters import heads, near_pairs
 from pipeline.curate.hashing import packed
 from pipeline.curate.ingest import Ingested, Job, ingest
 from pipeline.curate.split import Group, SplitLedger, assign_sides
-from pipeline.curate.text import same_text
+from pipeline.curate.text import alike_text, same_text
 from pipeline.encoders import FeatureStore, load_encoder
 from pipeline.parallel import WorkerDied, in_processes
 from pipeline.store import Cells, Failures, TableWriter, read_rows
@@ -32,6 +32,7 @@ from schemas.rows import IMAGES
 
 __all__ = ["run"]
 
+LEAKS = "would leak across the split"
 DECIDED = ("leak_group", "split")
 """The columns that are known when all images have been seen."""
 _KNOWN_LICENCE = {"yes": 0, "no": 1, "unknown": 2}
@@ -63,9 +64,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures = Failures("curate")
     everything = out / "everything.parquet"
     known = list(_ingested(workspace, everything, failures, progress))
-    keepers = _without_duplicates(known, failures, workspace)
+    keepers, copies = _without_duplicates(known, failures, workspace)
     scenes = _same_scenes(workspace, everything, keepers, progress)
-    places = _places(keepers, scenes, failures, workspace)
+    places = _places(keepers, copies, scenes, failures, workspace)
     progress.start("write", len(places))
     with TableWriter(out / "images.parquet", IMAGES) as images:
         for row in read_rows(everything):
@@ -115,14 +116,18 @@ def _raw(workspace: Workspace, columns: Sequence[str] | None = None) -> Iterator
 
 
 def _groups(
-    images: Sequence[_Known], bits: int, bits_fine: int, more: Iterable[tuple[str, str]] = ()
+    images: Sequence[_Known],
+    bits: int,
+    bits_fine: int,
+    one_text: Callable[[str, str], bool],
+    more: Iterable[tuple[str, str]] = (),
 ) -> list[list[_Known]]:
-    """Images that are near and show the same text, joined; in the order of their first members.
+    """Images that are near and show one text, joined; in the order of their first members.
 
     `more` names pairs by image id that are to be joined as well.
     """
     pairs = near_pairs(packed([image.hash for image in images]), bits, bits_fine)
-    same = [(i, j) for i, j in pairs.tolist() if same_text(images[i].text, images[j].text)]
+    same = [(i, j) for i, j in pairs.tolist() if one_text(images[i].text, images[j].text)]
     position = {image.image_id: i for i, image in enumerate(images)}
     same += [(position[one], position[other]) for one, other in more]
     members: dict[int, list[_Known]] = defaultdict(list)
@@ -131,16 +136,23 @@ def _groups(
     return list(members.values())
 
 
-def _without_duplicates(known: Sequence[_Known], failures: Failures, workspace: Workspace) -> list[_Known]:
-    """Keep the largest of each picture; of equal ones the best known licence, then the smallest id."""
+def _without_duplicates(
+    known: Sequence[_Known], failures: Failures, workspace: Workspace
+) -> tuple[list[_Known], dict[str, list[str]]]:
+    """Keep the largest of each picture; of equal ones the best known licence, then the smallest id.
+
+    Returns:
+        Those that are kept, and for each by id the others.
+    """
     params = workspace.params.curate
-    keepers = []
-    for group in _groups(known, params.near_duplicate_bits, params.near_duplicate_bits_fine):
+    keepers, copies = [], {}
+    for group in _groups(known, params.near_duplicate_bits, params.near_duplicate_bits_fine, same_text):
         keeper, *others = sorted(group, key=lambda k: (-k.area, k.licence_rank, k.image_id))
         keepers.append(keeper)
+        copies[keeper.image_id] = sorted(other.image_id for other in others)
         for other in others:
             failures.add(other.image_id, other.source, "near-duplicate", keeper.source)
-    return keepers
+    return keepers, copies
 
 
 def _same_scenes(
@@ -170,21 +182,44 @@ def _same_scenes(
 
 
 def _places(
-    images: Sequence[_Known], scenes: Iterable[tuple[str, str]], failures: Failures, workspace: Workspace
+    images: Sequence[_Known],
+    copies: Mapping[str, Sequence[str]],
+    scenes: Sequence[tuple[str, str]],
+    failures: Failures,
+    workspace: Workspace,
 ) -> dict[str, _Place]:
     """The leak group and the side of each image, but for those that would join both sides."""
     params = workspace.params
+    ledger = SplitLedger(workspace.state / "splits.jsonl")
     # A group is named after its smallest id, whatever the order in which images came.
     ordered = sorted(images, key=lambda k: k.image_id)
-    found = _groups(ordered, params.curate.leak_bits, params.curate.leak_bits_fine, scenes)
-    groups = [Group(tuple(k.image_id for k in group), group[0].stratum) for group in found]
-    ledger = SplitLedger(workspace.state / "splits.jsonl")
+
+    def grouped(some: Sequence[_Known]) -> list[Group]:
+        ids = {image.image_id for image in some}
+        near = [pair for pair in scenes if ids.issuperset(pair)]
+        found = _groups(some, params.curate.leak_bits, params.curate.leak_bits_fine, alike_text, near)
+        return [
+            Group(
+                tuple(k.image_id for k in group),
+                group[0].stratum,
+                tuple(copy for k in group for copy in copies[k.image_id]),
+            )
+            for group in found
+        ]
+
+    source = {image.image_id: image.source for image in images}
+    groups = grouped(ordered)
+    # New images that join what stands on both sides are set aside; what was there before stays.
+    bridges = {image_id for group in groups for image_id in ledger.bridges(group)}
+    for image_id in sorted(bridges):
+        failures.add(image_id, source[image_id], LEAKS, "it is near images of train and of test")
+    if bridges:
+        groups = grouped([image for image in ordered if image.image_id not in bridges])
     sides, aside = assign_sides(groups, ledger, params.split.test_share, params.seed)
     ledger.save()
-    source = {image.image_id: image.source for image in images}
     for group, reason in aside:
         for image_id in group.image_ids:
-            failures.add(image_id, source[image_id], "would leak across the split", reason)
+            failures.add(image_id, source[image_id], LEAKS, reason)
     return {
         image_id: _Place(group.image_ids[0][:16], sides[image_id])
         for group in groups

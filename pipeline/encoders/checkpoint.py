@@ -112,6 +112,7 @@ class OpenClipEncoder:
         import open_clip
 
         prepared, quick_gelu = self._preparation(tag)
+        self._quick_gelu = quick_gelu
         try:
             with quiet():
                 model, _, preprocess = open_clip.create_model_and_transforms(
@@ -169,8 +170,9 @@ class OpenClipEncoder:
 
     @cached_property
     def identity(self) -> str:
-        """Name of what turns images into embeddings, for cache keys: weights, precision, preparation."""
-        prepared = sha256_text(canonical_json(dict(self._model.visual.preprocess_cfg)))[:8]
+        """Name of what makes the embeddings, for cache keys: weights, precision, preparation, GELU."""
+        how = dict(self._model.visual.preprocess_cfg) | ({"quick_gelu": True} if self._quick_gelu else {})
+        prepared = sha256_text(canonical_json(how))[:8]
         return f"{self.arch}-{self._precision}-{prepared}-{fingerprint(self._files)}"
 
     @cached_property

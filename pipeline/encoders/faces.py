@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-_STRIDE = 4
-"""Pixels of the input to a cell of the output."""
 _MULTIPLE = 32
 """What both sides of the input must be a multiple of."""
 _OVERLAP = 0.3

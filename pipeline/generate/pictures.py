@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from pipeline.collect.screen import BlockedError, Screen
+from pipeline.curate.normalise import RejectedImageError, opened
+from pipeline.encoders._common import flattened
 from pipeline.generate.encoding import encode, image_seed
-from pipeline.generate.policy import check_makers
+from pipeline.generate.policy import ImagePrompt, check_makers, refusal
 from pipeline.generate.prompts import (
     ImagePromptFile,
     Picture,
@@ -28,6 +27,8 @@ from pipeline.store.blobs import Blobs, LostBlobError
 from schemas.params import DiffusionPictures, ImagesApiPictures
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from pipeline.annotators import Asking, Panel, Voter
     from pipeline.collect.blocklist import BlockLists
     from pipeline.engine import Answer, Request
@@ -303,13 +304,19 @@ def _ordered(
             failures.add(wanted.id, name, "not a picture that can be read", f"{kept['bytes']} bytes")
             yield Made(None, keys)
             continue
+        revised = kept.get("revised_prompt", "")
+        if reason := refusal(ImagePrompt(revised, wanted.info, wanted.safe)):
+            # It was drawn from this and not from ours; not repeated, as no refused prompt is.
+            failures.add(wanted.id, name, "revised prompt refused", reason)
+            yield Made(None, keys)
+            continue
         recipe = {
             "method": "images_api",
             "backend": voter.backend_id,
             "model": voter.model,
             "parameters": dict(call.params),
             "prompt": picture.said.prompt,
-            "revised_prompt": kept.get("revised_prompt", ""),
+            "revised_prompt": revised,
             "call_key": call.key,
             "received_sha256": kept["sha256"],
         }
@@ -334,13 +341,11 @@ def _why_blocked(error: BlockedError) -> str:
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image | None:
-    """The picture, or None where the bytes are none, or one that is too large."""
+    """The picture on white, or None where the bytes are none, or one that is too large."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > max_pixels:
-                return None
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with opened(data, max_pixels) as image:
+            return flattened(image).convert("RGB")
+    except RejectedImageError:
         return None
 
 

@@ -154,7 +154,8 @@ class ImagePromptFile(_Strict):
         """The prompt of a triple, without a model."""
         thing = self.thing(triple.concept)
         parts = {"style": triple.style, "thing": thing, "setting": triple.setting}
-        return WrittenPrompt(
+        # Not held against what a writer is: a concept may be a sign that says what is not allowed.
+        return WrittenPrompt.model_construct(
             prompt=self.composed.prompt.format(**parts),
             caption=self.composed.caption.format(**parts),
             subject=thing,

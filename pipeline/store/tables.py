@@ -19,10 +19,11 @@ from schemas.rows import FAILURES
 __all__ = ["Cells", "Failures", "TableWriter", "read_rows", "write_rows"]
 
 ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
+GROUP_BYTES = 64_000_000  # of pictures in a row group, so that large ones do not either
 
 
 class TableWriter:
-    """Writes rows to a Parquet file in row groups of 100; the file appears when all is written."""
+    """Writes rows to a Parquet file in row groups of at most 100; the file appears when all is written."""
 
     def __init__(self, path: Path, schema: pa.Schema, repeated: Sequence[str] = ()) -> None:
         """Start the file `path` with `schema`; its folder is made.
@@ -44,6 +45,7 @@ class TableWriter:
             write_statistics=words,
         )
         self._rows: list[Mapping[str, Any]] = []
+        self._held = 0
         self.count = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -52,14 +54,16 @@ class TableWriter:
             odd = sorted(row.keys() ^ set(self._schema.names))
             raise ValueError(f"{self._path.name}: row and schema differ in {odd}")
         self._rows.append(row)
+        self._held += sum(_bytes_of(value) for value in row.values())
         self.count += 1
-        if len(self._rows) >= ROW_GROUP:
+        if len(self._rows) >= ROW_GROUP or self._held >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(list(self._rows), schema=self._schema))
             self._rows.clear()
+            self._held = 0
 
     def __enter__(self) -> TableWriter:
         """Use as a context: the file is finished at its end, or removed after an error."""
@@ -78,6 +82,12 @@ class TableWriter:
         with self._partial.open("rb") as file:
             os.fsync(file.fileno())
         self._partial.replace(self._path)
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, bytes):
+        return len(value)
+    return sum(map(_bytes_of, value.values())) if isinstance(value, dict) else 0
 
 
 def write_rows(
@@ -154,9 +164,15 @@ class Failures:
         self.rows: list[dict[str, str]] = []
 
     def add(self, item_id: str, source: str, reason: str, detail: str = "") -> None:
-        """Add a row. `reason` is one of a few phrases that can be counted; `detail` is free."""
+        """Add a row. `reason` is one of a few phrases that can be counted; `detail` is free.
+
+        What no table can hold, such as a byte of a header or file name that is not UTF-8, is written as an
+        escape.
+        """
+        row = {"item_id": item_id, "source": source, "reason": reason, "detail": detail}
         self.rows.append(
-            {"stage": self._stage, "item_id": item_id, "source": source, "reason": reason, "detail": detail}
+            {"stage": self._stage}
+            | {name: text.encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
         )
 
     def write(self, folder: Path) -> None:

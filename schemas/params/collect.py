@@ -99,7 +99,9 @@ class HubSource(_Mapped):
 
     kind: Literal["hub"]
     dataset: str | None = Field(default=None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
-    revision: str | None = None
+    revision: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{40}$", description="commit of the dataset: branches move"
+    )
     path: Path | None = None
     config: str | None = None
     split: str = "train"

@@ -29,7 +29,9 @@ class DiffusionPictures(_Pictures):
 
     kind: Literal["diffusion"]
     model: str = Field(min_length=1, description="a folder below the workspace, or a repository on the Hub")
-    revision: str | None = Field(default=None, description="commit of the repository")
+    revision: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{40}$", description="commit of the repository: branches move"
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: str = "cpu"
     offload: Literal["none", "model", "sequential"] = Field(

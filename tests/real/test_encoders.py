@@ -127,6 +127,28 @@ def test_faces_of_people_are_found() -> None:
     assert found[0] == [found[1][0], [face]], "the same in any company"
 
 
+def test_faces_are_the_same_under_other_thread_settings() -> None:
+    detector = loaded(load_face_detector)
+    (path,) = sorted(SEED.glob("facial_data_exposure/portrait_of_an_astronaut_*"))[:1]
+    code = (
+        "from pipeline.encoders import load_face_detector as load\n"
+        "from PIL import Image\n"
+        f"print(load().find([Image.open({str(path)!r})]))"
+    )
+    with Image.open(path) as image:
+        expected = detector.find([image])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(expected[0]) == 1
+    assert done.stdout.strip() == str(expected), "floats print to their last bit"
+    assert done.stderr == ""
+
+
 def test_text_is_read(capfd: pytest.CaptureFixture[str]) -> None:
     reader = TextReader()
     found = reader.read(drawing("Whites only\nKeep out"))

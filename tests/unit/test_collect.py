@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import hashlib
 import io
 import json
@@ -13,18 +14,22 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image, ImageOps
 
 from pipeline.collect import run
 from pipeline.collect.pdq import pdq_hashes
+from pipeline.collect.stage import check
 from pipeline.runner import stage_files, stage_key
 from pipeline.stages import STAGES
+from pipeline.store import TableWriter
 from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from tests.conftest import REPOSITORY, make_workspace
@@ -149,6 +154,7 @@ def test_class_folders_and_what_stands_for_all_of_a_source(tmp_path: Path) -> No
     assert reasons(failures) == {
         "c/odd": "folder without a class",
         "c/fine/away.png": "path outside the source",
+        "c/fine/notes.txt": "no image",
     }
 
 
@@ -262,7 +268,154 @@ def test_hostile_tar_files(tmp_path: Path) -> None:
     assert found["w/0.tar!two"] == found["w/0.tar!good"] == "named twice"
     assert found["w/0.tar!words"] == "row without its file"
     assert found["w/0.tar!bad"] == "row not valid"
-    assert found["w/2.tar"] == "damaged tar file"
+    assert found["w/1.tar"] == found["w/2.tar"] == "damaged tar file"
+
+
+@pytest.mark.parametrize("damage", ["header", "zeros", "cut", "cut inside", "two files"])
+def test_a_tar_file_that_is_damaged_says_so_and_gives_what_stands_before(tmp_path: Path, damage: str) -> None:
+    said = json.dumps(SAID).encode()
+    path = tmp_path / "w" / "0.tar"
+    write_tar(path, [part for n in range(6) for part in ((f"{n}.png", image(n)), (f"{n}.json", said))])
+    with tarfile.open(path) as tar:
+        at = tar.getmembers()[6].offset
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "header": whole[:at] + bytes(range(256)) * 2 + whole[at + 512 :],
+            "zeros": whole[:at] + bytes(1024) + whole[at + 1024 :],
+            "cut": whole[:at],
+            "cut inside": whole[: at + 100],
+            "two files": whole + whole,
+        }[damage]
+    )
+    rows, failures = collected(workspace(tmp_path, {"kind": "webdataset", "path": "w/*.tar"}))
+    assert len(rows) == (6 if damage == "two files" else 3)
+    assert reasons(failures)["w/0.tar"] == "damaged tar file"
+
+
+def test_a_tar_file_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
+    header = bytearray(tarfile.TarInfo("a.png").tobuf())
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"  # a size of -512, in base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "0.tar").write_bytes(bytes(header) + bytes(2048))
+    rows, failures = collected(workspace(tmp_path, {"kind": "webdataset", "path": "w/*.tar"}))
+    assert rows == []
+    assert reasons(failures)["w/0.tar"] == "damaged tar file"
+
+
+def test_a_quote_that_nobody_closes_is_told(tmp_path: Path) -> None:
+    lines = ["url,class,safe,license,caption"]
+    lines += [
+        f"http://a.example/{n}.png,{CLASS},true,CC0,{chr(34) if n == 2 else ''}words" for n in range(20)
+    ]
+    (tmp_path / "u.csv").write_text("\n".join(lines))
+    _, failures = collected(workspace(tmp_path, {"kind": "urls", "path": "u.csv"}))
+    (told,) = [row for row in failures if row["reason"] == "row not valid"]
+    assert "line 4 to 21" in told["detail"]
+
+
+def test_odd_files_in_folders_are_rows_and_the_rest_is_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "good.png").write_bytes(image(1))
+    (folder / "round.png").symlink_to("round.png")
+    os.mkfifo(folder / "pipe.png")
+    with open(os.fsencode(folder) + b"/\xe9.png", "wb") as file:
+        file.write(image(2))
+    names = ["good.png", "round.png", "pipe.png", "x" * 300 + ".png", "half\ud800.png", "a\udc80.png"]
+    lines = [json.dumps({"file_name": name, **SAID}) for name in names]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    rows, failures = collected(workspace(tmp_path, {"kind": "folder", "path": "f"}))
+    assert [row["source_uri"] for row in rows] == ["f/good.png"]
+    assert sum(row["reason"] == "row not valid" for row in failures) == 4
+    assert {row["reason"] for row in failures} == {
+        "row not valid", "row without its file", "file without a row"
+    }  # fmt: skip
+    source = {
+        "kind": "class_folders", "path": "c", "license": "MIT",
+        "folders": {"f": {"class": CLASS, "safe": True}},
+    }  # fmt: skip
+    other = tmp_path / "other"
+    (other / "c").mkdir(parents=True)
+    folder.rename(other / "c" / "f")
+    rows, failures = collected(workspace(other, source))
+    assert [row["source_uri"] for row in rows] == ["c/f/good.png"]
+    found = {row["source"].rpartition("/")[2]: row["reason"] for row in failures}
+    assert found["\\udce9.png"] == "row not valid"
+    assert found["round.png"] == "path outside the source"
+    assert found["pipe.png"] == "cannot be read"
+    assert found["metadata.jsonl"] == "no image"
+
+
+def test_folders_that_overlap_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c" / "a" / "b").mkdir(parents=True)
+    folders = {"a": {"class": CLASS, "safe": True}, "a/b": {"class": CLASS, "safe": False}}
+    space = workspace(tmp_path, {"kind": "class_folders", "path": "c", "folders": folders})
+    with pytest.raises(InputError, match="folders that do not overlap"):
+        check(space)
+
+
+def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    table = pa.table([["u"], ["All rights reserved"], ["CC0"]], names=["url", "license", "license"])
+    pq.write_table(table, tmp_path / "u.parquet")
+    with pytest.raises(InputError, match=r"u\.parquet: the column 'license' stands twice"):
+        check(workspace(tmp_path, {"kind": "urls", "path": "u.parquet"}))
+
+
+def test_numbers_and_times_are_read_as_what_they_mean(tmp_path: Path) -> None:
+    when = dt.datetime(2024, 5, 6, 7, 8, 9)  # noqa: DTZ001 - as tables hold them
+    row = {"image": {"bytes": image(1), "path": None}, **SAID, "license": 4, "retrieved_at": when}
+    write_parquet(tmp_path / "h" / "d.parquet", [row])
+    (got,), failures = collected(workspace(tmp_path, {"kind": "hub", "path": "h"}))
+    assert (got["licence"], got["retrieved_at"]) == ("CC-BY-2.0", "2024-05-06T07:08:09")
+    assert failures == []
+
+
+def test_images_that_were_stored_before_they_were_listed_all_go(tmp_path: Path) -> None:
+    with site() as served:
+        write_csv(
+            tmp_path / "u.csv",
+            [{"url": served.url(f"/picture/{n}.png", "127.0.0.1"), **SAID} for n in range(6)],
+        )
+        source = {"kind": "urls", "path": "u.csv"}
+        rows, _ = collected(workspace(tmp_path, source))
+        assert len(rows) == 6
+        listed = [hashlib.sha256(image(n)).hexdigest() for n in (1, 3, 5)]
+        (tmp_path / "listed.txt").write_text("\n".join(listed))
+        params = yaml.safe_load((tmp_path / "params.yaml").read_text())
+        params["collect"]["block_lists"] = [{"kind": "sha256", "path": "listed.txt"}]
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        rows, failures = collected(Workspace(tmp_path))
+    kept = {
+        path.parent.name + path.name for path in (tmp_path / ".holisafe" / "fetched" / "blobs").rglob("??/*")
+    }
+    assert not kept & set(listed)
+    assert set(listed) <= {row["item_id"] for row in failures if row["reason"] == "on a block list"}
+
+
+def test_a_large_picture_does_not_wait_for_a_hundred_others(tmp_path: Path) -> None:
+    with TableWriter(tmp_path / "t.parquet", pa.schema([("bytes", pa.binary())])) as rows:
+        for _ in range(5):
+            rows.write({"bytes": bytes(30_000_000)})
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 2
+
+
+def test_a_dataset_of_zipped_files_is_read(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for where in (tmp_path, tmp_path / "p"):
+        with zipfile.ZipFile(where / "pictures.bin", "w") as packed:
+            for n in range(3):
+                packed.writestr(f"{n}.png", image(n))
+    paths = [f"zip://{n}.png::{tmp_path}/p/pictures.bin" for n in range(4)]
+    paths += [f"zip://0.png::{tmp_path}/pictures.bin", "tar://x.png::/etc/hostname", "a\0b.png"]
+    rows = [{"image": {"bytes": None, "path": path}, **SAID} for path in paths]
+    write_parquet(tmp_path / "p" / "d.parquet", rows)
+    got, failures = collected(workspace(tmp_path, {"kind": "hub", "path": "p"}))
+    assert [row["bytes"] for row in got] == [image(n) for n in range(3)], failures
+    found = [row["reason"] for row in failures]
+    assert found == ["cannot be read", "path outside the source", "path outside the source", "cannot be read"]
 
 
 def test_a_hub_row_that_names_a_file_of_this_machine_gives_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.collect.address import is_public, literal
-from pipeline.collect.fetch import Fetcher
+from pipeline.collect.fetch import Fetcher, _retry_after
 from pipeline.collect.fetched import FetchedStore
 from pipeline.collect.sources import Problem, Received
+from pipeline.store import Failures
 from schemas.params import Fetch, load_params
 from tests.conftest import REPOSITORY
 from tests.web import image, site
@@ -100,6 +102,9 @@ def test_bytes_that_were_lost_are_fetched_again(tmp_path: Path) -> None:
         ("/noai/otherbot: noai", "noai"),
         ("/noai/noindex", "ok"),
         ("/zipped/", "ok"),
+        ("/members/", "ok"),
+        ("/to/?u=" + quote("http://xn--a.test/x.png"), "not a URL"),
+        ("/later/Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "HTTP 503"),
         ("/busy/", "ok"),
         ("/to/?u=" + quote("/picture/4.png"), "ok"),
     ],
@@ -165,6 +170,103 @@ def test_robots_txt_of_a_redirects_target_counts_too(tmp_path: Path) -> None:
         target = quote(served.url("/private/1.png", "other.test"))
         assert reasons(list(opened.fetch([served.url(f"/to/?u={target}")]))) == ["refused by robots.txt"]
         assert "other.test/robots.txt" in served.asked
+
+
+def test_a_robots_txt_that_begins_with_a_byte_order_mark_counts(tmp_path: Path) -> None:
+    with site() as served, fetcher(tmp_path) as opened:
+        served.robots = "\ufeffUser-agent: *\nDisallow: /"
+        assert reasons(list(opened.fetch([served.url("/picture/1.png")]))) == ["refused by robots.txt"]
+
+
+def test_a_compressed_picture_in_two_parts_is_whole(tmp_path: Path) -> None:
+    with site() as served, fetcher(tmp_path) as opened:
+        (got,) = opened.fetch([served.url("/members/")])
+        assert isinstance(got, Received)
+        assert got.data == image(5)
+
+
+@contextmanager
+def raw(answer: bytes) -> Iterator[str]:
+    """A server that gives the very bytes, whatever it is asked but for robots.txt."""
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            with peer:
+                missing = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                peer.sendall(missing if b"robots.txt" in peer.recv(65536) else answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://site.test:{listening.getsockname()[1]}/x.png"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "reason"),
+    [
+        (b'Content-Type: image/png; name="\xe9.png"', image(1), "ok"),
+        (b'Content-Type: text/html; name="\xe9.png"', b"<html>", "not an image"),
+        (b"X-Robots-Tag: noai, \xe9", image(1), "noai"),
+    ],
+)
+def test_a_header_that_is_not_utf_8_costs_nothing_else(
+    tmp_path: Path, headers: bytes, body: bytes, reason: str
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n\r\n" % (len(body), headers)
+    with raw(head + body) as url, fetcher(tmp_path) as opened:
+        (got,) = opened.fetch([url])
+    assert reasons([got]) == [reason]
+    if isinstance(got, Problem):
+        failures = Failures("collect")
+        failures.add("", url, got.reason, got.detail)
+        failures.write(tmp_path)
+
+
+def test_the_delay_of_a_host_holds_when_all_places_are_taken(tmp_path: Path) -> None:
+    with site() as slow, site() as other, fetcher(tmp_path, at_once=1, delay_s=0.2, total_s=5.0) as opened:
+        slow.pause = 0.5
+        urls = [slow.url("/picture/0.png", "slow.test"), *(other.url(f"/picture/{n}.png") for n in range(4))]
+        assert reasons(list(opened.fetch(urls))) == ["ok"] * 5
+        gaps = [b - a for a, b in zip(other.times, other.times[1:], strict=False)]
+        assert min(gaps) >= 0.19
+
+
+def test_no_more_requests_than_allowed_are_under_way(tmp_path: Path) -> None:
+    with site() as served, fetcher(tmp_path, at_once=2, at_once_per_host=9, total_s=5.0) as opened:
+        served.pause = 0.1
+        list(opened.fetch([served.url(f"/picture/{n}.png") for n in range(8)]))
+        assert served.most_at_once == 2
+
+
+def test_a_redirects_target_that_asks_for_time_gets_it(tmp_path: Path) -> None:
+    with site() as first, site() as target, fetcher(tmp_path, total_s=5.0) as opened:
+        to = quote(target.url("/wait/", "other.test"))
+        began = time.monotonic()
+        urls = [first.url(f"/to/?u={to}"), first.url("/picture/1.png")]
+        assert reasons(list(opened.fetch(urls))) == ["ok", "ok"]
+        assert target.times[1] - target.times[0] >= 0.95
+        assert first.times[1] - began < 0.9, "the host that redirected is not made to wait"
+
+
+@pytest.mark.parametrize("zone", [" GMT", ""])
+def test_retry_after_may_be_a_date(zone: str) -> None:
+    at = time.gmtime(time.time() + 30)
+    form = "%a, %d %b %Y %H:%M:%S" if zone else "%a %b %d %H:%M:%S %Y"
+    assert 28 <= (_retry_after(time.strftime(form, at) + zone) or 0) <= 31
+
+
+def test_only_the_beginning_of_a_long_robots_txt_is_read(tmp_path: Path) -> None:
+    with site() as served, fetcher(tmp_path) as opened:
+        served.robots = "User-agent: *\n" + "#" * 600_000 + "\nDisallow: /"
+        assert reasons(list(opened.fetch([served.url("/picture/1.png")]))) == ["ok"]
 
 
 def test_delay_and_crawl_delay_hold(tmp_path: Path) -> None:

@@ -52,6 +52,22 @@ def test_spdx_ids_stand_for_themselves_in_any_case(spdx: str) -> None:
         ("GPLv2+", "GPL-2.0-or-later", "yes"),
         ("SIL Open Font License 1.1", "OFL-1.1", "yes"),
         ("LicenseRef-Acme", "LicenseRef-Acme", "unknown"),
+        ("LicenseRef-CC-BY-NC", "LicenseRef-CC-BY-NC", "no"),
+        ("CC BY-SA 4.0,3.0,2.5,2.0,1.0", "CC-BY-SA-4.0", "yes"),
+        ("CC-BY-SA-3.0-migrated", "CC-BY-SA-3.0", "yes"),
+        ("CC BY 3.0 NO", "CC-BY-3.0", "yes"),
+        ("Creative Commons Attribution - No Derivative Works 3.0", "CC-BY-ND-3.0", "no"),
+        ("CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)", "CC-BY-4.0", "yes"),
+        ("http://unsplash.com/license", "LicenseRef-Unsplash", "no"),
+        ("http://www.opensource.org/licenses/MIT", "MIT", "yes"),
+        ("\u00a9 2020 Jane. All rights reserved.", "LicenseRef-AllRightsReserved", "no"),
+        ("http://rightsstatements.org/vocab/InC/1.0/", "LicenseRef-AllRightsReserved", "no"),
+        ("CC0: Public Domain", "CC0-1.0", "yes"),
+        (
+            "https://creativecommons.org/licenses/by/4.0/ All rights reserved",
+            "LicenseRef-AllRightsReserved",
+            "no",
+        ),
         ("taken by Jane", "NOASSERTION", "unknown"),
         ("", "NOASSERTION", "unknown"),
     ],
@@ -59,6 +75,29 @@ def test_spdx_ids_stand_for_themselves_in_any_case(spdx: str) -> None:
 def test_spellings(text: str, spdx: str, redistributable: str) -> None:
     found = licence(text)
     assert (found.spdx, found.redistributable) == (spdx, redistributable)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://creativecommons.org/licenses/by/4.0/ for non-commercial use only",
+        "https://creativecommons.org/licenses/by/4.0/, https://creativecommons.org/licenses/by-nc-nd/4.0/",
+        "https://creativecommons.org/publicdomain/zero/1.0/ metadata only",
+        "https://creativecommons.org/licenses/by/nc/4.0/",
+        "https://creativecommons.org/publicdomain/x/1.0/",
+        "by",
+        "By:",
+        "licensed by",
+        "by the public",
+        "CC BY 4.0 not",
+        "CC BY 4.0 non",
+        "CC BY 4.0, no",
+        "CC BY 4.0 ARR",
+        "CC BY 4.0 (https://creativecommons.org/licenses/by-nc/4.0/)",
+    ],
+)
+def test_words_that_may_take_a_licence_back_leave_it_unknown(text: str) -> None:
+    assert licence(text).redistributable == "unknown"
 
 
 def test_flickrs_numbers() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageCms, ImageEnhance, ImageOps
 
 from pipeline.curate.clusters import heads, near_pairs
 from pipeline.curate.hashing import hash_picture, packed
@@ -159,3 +161,105 @@ def test_a_group_across_the_split_is_set_aside(tmp_path: Path) -> None:
     sides, aside = assign_sides([bridge], ledger, 0.26, 1)
     assert sides == {}
     assert aside[0][0] == bridge
+
+
+def test_new_images_are_what_bridges_two_sides() -> None:
+    ledger = SplitLedger(Path("nowhere"))
+    ledger.record(one("a"), "train")
+    ledger.record(one("b"), "test")
+    assert ledger.bridges(Group(("a", "b", "c", "d"), "s")) == ("c", "d")
+    assert ledger.bridges(Group(("a", "c"), "s")) == ledger.bridges(Group(("c",), "s")) == ()
+    assert ledger.side_of(Group(("c",), "s", copies=("a",))) == "train", "a copy of what is there"
+
+
+def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF with entries of tag, type, count and four bytes of value."""
+    body = struct.pack("<H", len(entries))
+    body += b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + body + bytes(4)
+
+
+UPSIDE = (0x0112, 3, 1, b"\6\0\0\0")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x011A, 2, 3, b"72\0\0"),  # XResolution as text
+        (0x0128, 2, 2, b"2\0\0\0"),  # ResolutionUnit as text
+        (0x0213, 11, 1, struct.pack("<f", 1.5)),  # YCbCrPositioning as a float
+        (0x8769, 2, 2, b"1\0\0\0"),  # the pointer to more as text
+    ],
+)
+def test_exif_that_is_wrong_costs_no_picture(odd: tuple[int, int, int, bytes]) -> None:
+    plain = picture(120, 90, 1)
+    done = normalise(encoded(plain, "JPEG", quality=95, exif=exif(UPSIDE, odd)), PARAMS)
+    assert done.image.size == (90, 120)
+    assert "exif" in done.stripped
+    turned = plain.transpose(Image.Transpose.ROTATE_270)
+    assert clusters([done.image, turned]) == [0, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_brought_upright(orientation: int) -> None:
+    image = picture(120, 90, 3)
+    marked = image.getexif()
+    marked[0x0112] = orientation
+    data = encoded(image, "JPEG", quality=95, exif=marked.tobytes())
+    assert (
+        normalise(data, PARAMS).image.tobytes()
+        == ImageOps.exif_transpose(Image.open(io.BytesIO(data))).tobytes()
+    )
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 300), st.sampled_from(["JPEG", "WEBP", "TIFF", "MPO", "PNG"]))
+def test_a_damaged_header_is_a_rejection_or_a_picture(noise: bytes, at: int, kind: str) -> None:
+    image = picture(64, 48, 2)
+    said = image.getexif()
+    said[0x0112], said[0x011A] = 6, 72.0
+    data = bytearray(encoded(image, kind, exif=said.tobytes()))
+    data[at : at + len(noise)] = noise
+    assert outcome(bytes(data))
+
+
+def swapped_profile() -> bytes:
+    """A colour profile in which red and green have changed places."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(data[128:132])
+    at = {bytes(data[p : p + 4]): p for p in range(132, 132 + 12 * count, 12)}
+    red, green = at[b"rXYZ"] + 4, at[b"gXYZ"] + 4
+    data[red : red + 8], data[green : green + 8] = data[green : green + 8], data[red : red + 8]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "P with a hole"])
+def test_colours_are_those_that_the_profile_means(mode: str) -> None:
+    image = Image.new("RGBA", (64, 64), (200, 30, 30, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 16, 16))
+    if mode != "RGBA":
+        image = image.convert("RGB").convert(mode[0] if mode[0] == "P" else mode)
+    more = {"transparency": image.getpixel((0, 0))} if "hole" in mode else {}
+    done = normalise(encoded(image, "PNG", icc_profile=swapped_profile(), **more), PARAMS)
+    red, green, _ = done.image.getpixel((40, 40))
+    assert green > 150 > red, done.notes
+    if mode in {"RGBA", "P with a hole"}:
+        assert min(done.image.getpixel((4, 4))) > 240, "what was transparent is white"
+
+
+def test_pixels_of_many_bits_keep_their_range() -> None:
+    ramp = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+    for values in (
+        ramp.astype(np.float32),
+        (ramp * 200).astype(np.float32),
+        (ramp * 100_000).astype(np.int32),
+    ):
+        image = Image.fromarray(values)
+        grey = np.asarray(normalise(encoded(image, "TIFF"), PARAMS).image.convert("L"), int)
+        assert grey[0, 0] < 20
+        assert grey[-1, -1] > 180
+
+
+def test_a_sliver_is_too_small_once_it_is_scaled() -> None:
+    with pytest.raises(RejectedImageError, match="when scaled"):
+        normalise(encoded(picture(32, 5000, 1), "PNG"), PARAMS)

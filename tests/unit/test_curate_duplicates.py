@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,25 @@ def test_no_folder_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> None:
         find_duplicates(tmp_path / "absent", Silent())
     found = find_duplicates(tmp_path, Silent())
     assert (found.clusters, found.rejected, found.read) == ([], [], 0)
+
+
+def test_files_of_a_folder_are_read_or_told_whatever_they_are_called(tmp_path: Path) -> None:
+    first, other = picture(200, 150, 1), picture(200, 150, 2)
+    for name in ("a.jfif", "plain", "notes"):
+        (tmp_path / name).write_bytes(b"words" if name == "notes" else encoded(first, "JPEG", quality=95))
+    (tmp_path / "0.png").symlink_to("a.jfif")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    with open(os.fsencode(tmp_path) + b"/\xe9.png", "wb") as file:
+        file.write(encoded(other, "PNG"))
+    found = find_duplicates(tmp_path, Silent())
+    assert found.clusters == [["a.jfif", "plain", "0.png"]], "a link is no picture to keep"
+    assert found.rejected == [Rejected("gone.png", "cannot be read: No such file or directory")]
+    assert found.read == 4
+
+
+def test_sixteen_bit_pictures_are_told_apart_and_found_again(tmp_path: Path) -> None:
+    for seed in range(3):
+        grey = np.asarray(picture(200, 150, seed, "L"), np.uint16)
+        Image.fromarray(grey * 257).save(tmp_path / f"{seed}.png")
+    Image.fromarray(np.asarray(picture(200, 150, 0, "L"))).save(tmp_path / "copy.png")
+    assert find_duplicates(tmp_path, Silent()).clusters == [["0.png", "copy.png"]]

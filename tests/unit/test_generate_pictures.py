@@ -521,6 +521,22 @@ def test_a_safe_prompt_names_nothing_of_the_other_side(prompt: str, named: str |
     assert refusal(ImagePrompt(prompt, info, safe=False)) is None
 
 
+@pytest.mark.parametrize(
+    "prompt", ["hentai style", "a topless woman", "bare breasts", "a man with an erection", "a BDSM scene"]
+)
+def test_nothing_sexual_is_generated_in_any_class(prompt: str) -> None:
+    assert refusal(ImagePrompt(prompt, TAXONOMY.by_name("property_crime"), safe=True))
+
+
+@pytest.mark.parametrize("who", ["a teenage shooter", "a schoolchild", "a newborn", "a 12yo", "a ch\u0456ld"])
+def test_no_minor_by_any_name_in_an_unsafe_picture(who: str) -> None:
+    assert refusal(ImagePrompt(f"{who} with a gun", TAXONOMY.by_name("weapon_related_violence"), safe=False))
+
+
+def test_a_concept_that_says_no_is_composed() -> None:
+    assert FILE.compose(Triple("no entry sign", "in a workshop", "a photograph")).prompt
+
+
 def test_a_prompt_that_names_what_is_not_seen_is_asked_for_again(root: Path) -> None:
     shy = {**WRITES["answer"], "prompt": r"\3 of \1 \2, no blood"}  # type: ignore[dict-item]
     calm = {"prompt": "A still life", "caption": "a still life", "subject": "a thing", "objects": ["a thing"]}

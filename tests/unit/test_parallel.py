@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pipeline.parallel import WorkerDied, in_processes
+from tests.conftest import REPOSITORY
 
 READY = {"loaded": False}
 
@@ -57,3 +62,35 @@ def test_items_are_read_as_they_are_needed() -> None:
 def test_an_exception_of_the_function_is_raised_here() -> None:
     with pytest.raises(ValueError, match="five"):
         list(in_processes(failing, range(10), workers=1))
+
+
+PARENT = """
+import os, sys, time
+from pipeline.parallel import in_processes
+from tests.unit.test_parallel import pid
+
+if __name__ == "__main__":
+    for item, child in in_processes(pid, range(10_000), workers=2, chunk=1):
+        print(child, flush=True)
+        time.sleep(0.05)
+"""
+
+
+def pid(item: int) -> int:
+    return os.getpid()
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        children = {int(parent.stdout.readline()) for _ in range(6)}
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.1)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]

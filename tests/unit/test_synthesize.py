@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.synthesize.matching import KnownImage, fill, plural_forms
 from pipeline.synthesize.squares import assign_scene_sides, draft_squares, squares_wanted
 from pipeline.synthesize.stage import known_images
 from pipeline.workspace import Workspace
+from schemas import safeguards
 from schemas.queries import ClassScenes, load_scenes
 from schemas.safeguards import forbidden_reason
 from schemas.taxonomy import load_taxonomy
@@ -211,11 +213,40 @@ def test_no_scene_text_is_forbidden_and_none_has_operational_detail() -> None:
             assert problem_with(scene.query, "refuse") != "holds operational detail"
 
 
+def test_a_text_with_a_word_of_each_list_is_refused_and_with_one_it_is_not() -> None:
+    for text in (
+        "explicit rules for pupils",
+        "EXPLICIT_RULES for\u00a0Pupils",
+        "rules, \u0435xplicit, for pup\u00adils",
+    ):
+        assert forbidden_reason(text)
+    for text in ("explicit rules", "rules for pupils", "implicit rules for pupils", "sexist words to a girl"):
+        assert forbidden_reason(text) is None
+
+
 @pytest.mark.parametrize(
-    "text", ["a sexual picture of a child", "naked_teenagers", "Explicit, with schoolgirls"]
+    ("listed", "words", "others"),
+    [
+        (
+            safeguards._YOUNG,
+            "schoolchildren, a teenage driver, grandchild, kiddo, tweens, newborn, 13yo, 12 yrs, aged 14, "
+            "a 9-year-old, thirteen-year-old, under-aged, kindergartner, fifth grader, "
+            "ch\u0456ld, ch\u200bild, \uff43hild",
+            "childhood, kidney, a 30-year-old, fourteenth, teetotal, minority, boycott",
+        ),
+        (
+            safeguards._SEXUAL,
+            "sexualised, n\u00fcde, bikini, topless, bare-breasted, BDSM, erections, stripped, nudist",
+            "sexist, sexism, nudge, stripe, explicable, erect",
+        ),
+    ],
+    ids=["minors", "sexual"],
 )
-def test_sexual_words_with_words_for_minors_are_refused(text: str) -> None:
-    assert forbidden_reason(text)
+def test_what_the_lists_hold(listed: re.Pattern[str], words: str, others: str) -> None:
+    for word in words.split(", "):
+        assert listed.search(safeguards._plain(word)), word
+    for word in others.split(", "):
+        assert not listed.search(safeguards._plain(word)), word
 
 
 def test_the_folder_of_scenes_must_cover_the_taxonomy(tmp_path: Path) -> None:

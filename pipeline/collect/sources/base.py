@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,19 @@ from typing import Any, Protocol
 
 from pipeline.store import Failures
 
-__all__ = ["IMAGE_SUFFIXES", "Found", "Problem", "Received", "Source", "read_file"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Found",
+    "Problem",
+    "Received",
+    "Source",
+    "looks_like_an_image",
+    "read_file",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg"})
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
+IMAGE_SUFFIXES |= {".jfif", ".jpe", ".avif", ".heic", ".heif"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +87,22 @@ class Source(Protocol):
 def read_file(path: Path, max_bytes: int, offset: int = 0, size: int | None = None) -> Received | Problem:
     """A file, or the part of one that begins at `offset`."""
     try:
-        length = path.stat().st_size if size is None else size
+        known = path.stat()
+        if not stat.S_ISREG(known.st_mode):
+            return Problem("cannot be read", "it is no plain file")
+        length = known.st_size if size is None else size
         if length > max_bytes:
             return Problem("too large", f"{length} bytes; collect.max_bytes is {max_bytes}")
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read(length)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return Problem("cannot be read", str(error))
     if size is not None and len(data) < size:
         return Problem("cannot be read", f"{path}: it ends within the image")
     return Received(data)
+
+
+def looks_like_an_image(data: bytes) -> bool:
+    """Whether bytes begin as one of the formats that curate reads."""
+    return data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

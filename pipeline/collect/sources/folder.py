@@ -45,26 +45,31 @@ class Folder:
         named: set[Path] = set()
         for record in records(path, failures):
             name = record.fields.get("file_name")
-            if not isinstance(name, str) or not name or "\0" in name:
+            if not isinstance(name, str) or not name or "\0" in name or not _is_unicode(name):
                 failures.add(
                     "", str(self._said.path), "row not valid", f"{record.line}: file_name: it needs one"
                 )
                 continue
             where = f"{self._said.path}/{name}"
-            file = (self._folder / name).resolve()
+            try:
+                file = (self._folder / name).resolve()
+                there = file.is_file()
+            except (OSError, RuntimeError) as error:  # a name that is too long, a link that leads to itself
+                failures.add("", where, "row not valid", f"{record.line}: file_name: {error}")
+                continue
             if not file.is_relative_to(self._folder):
                 failures.add("", where, "path outside the source", "file_name must stay below its folder")
                 continue
             if file in named:
-                failures.add("", where, "named twice", f"{path.name} has another line for this file")
+                failures.add("", where, "named twice", f"{record.line}: another line names this file")
                 continue
             named.add(file)
-            if not file.is_file():
-                failures.add("", where, "row without its file")
+            if not there:
+                failures.add("", where, "row without its file", record.line)
                 continue
             yield Found(record.fields, where, name, record.line, file)
         for file in _files(self._folder):
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.resolve() not in named:
+            if file.suffix.lower() in IMAGE_SUFFIXES and _resolved(file) not in named:
                 where = f"{self._said.path}/{file.relative_to(self._folder)}"
                 failures.add("", where, "file without a row")
 
@@ -112,31 +117,70 @@ class ClassFolders:
             path = (self._folder / name).resolve()
             if not path.is_dir() or not path.is_relative_to(self._folder) or path == self._folder:
                 raise InputError(f"params.yaml: collect.sources: {self._said.path} has no folder {name!r}")
+        paths = {name: (self._folder / name).resolve() for name in self._said.folders}
+        for name, path in paths.items():
+            for other, inner in paths.items():
+                if name != other and inner.is_relative_to(path):
+                    raise InputError(
+                        f"params.yaml: collect.sources: {self._said.path}: the folder {other!r} is, or lies "
+                        f"in, {name!r}; an image has one class, so name folders that do not overlap"
+                    )
 
     def listed(self, failures: Failures) -> Iterator[Found]:
         """The images, folder by folder."""
         for name, intended in self._said.folders.items():
             for file in _files(self._folder / name):
-                if file.suffix.lower() not in IMAGE_SUFFIXES:
-                    continue
                 inside = str(file.relative_to(self._folder))
                 where = f"{self._said.path}/{inside}"
-                if file.resolve().is_relative_to(self._folder):
+                if not _is_unicode(inside):
+                    failures.add("", where, "row not valid", "the file's name is not UTF-8")
+                    continue
+                if file.suffix.lower() not in IMAGE_SUFFIXES:
+                    failures.add("", where, "no image", "its name has no ending of an image")
+                    continue
+                target = _resolved(file)
+                if target is not None and target.is_relative_to(self._folder):
                     fields = {"file_name": inside, "class": intended.class_, "safe": intended.safe}
                     yield Found(fields, where, inside, inside, file)
                 else:
                     failures.add("", where, "path outside the source", "a link that leaves the folder")
         for path in sorted(self._folder.iterdir()):
-            if path.is_dir() and path.name not in self._said.folders:
+            known = any(path.name == Path(name).parts[0] for name in self._said.folders)
+            if path.is_dir() and not known:
                 failures.add("", f"{self._said.path}/{path.name}", "folder without a class")
+            elif not path.is_dir():
+                failures.add(
+                    "", f"{self._said.path}/{path.name}", "file without a class", "it is in no folder"
+                )
 
     def read(self, chosen: Sequence[Found]) -> Iterator[Received | Problem]:
         """The files."""
         return (read_file(found.at, self._max_bytes) for found in chosen)
 
 
+def _is_unicode(name: str) -> bool:
+    """Whether a table can hold a name: neither bytes that are not UTF-8 nor halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _resolved(file: Path) -> Path | None:
+    """Where a path leads; None where a link leads to itself."""
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError):
+        return None
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, in a fixed order, one folder's names in memory at a time."""
+    """Every file below `folder`, and links to folders, which are not followed; in a fixed order.
+
+    One folder's names are in memory at a time.
+    """
     for parent, folders, names in os.walk(folder):
         folders.sort()
+        names += [name for name in folders if (Path(parent) / name).is_symlink()]
         yield from (Path(parent) / name for name in sorted(names))

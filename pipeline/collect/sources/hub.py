@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,38 @@ class Hub:
             if len(data) > self._max_bytes:
                 return Problem("too large", f"{len(data)} bytes; collect.max_bytes is {self._max_bytes}")
             return Received(data)
-        # A row can name any file of this machine; only those of a local dataset's own folder are read.
-        path = Path(image["path"])
-        if self._folder is None or not path.resolve().is_relative_to(self._folder):
-            return Problem("path outside the source", "the row names a file and holds no bytes")
-        return read_file(path, self._max_bytes)
+        return self._file(str(image["path"]))
+
+    def _file(self, path: str) -> Received | Problem:
+        """A file that a row names: one of the dataset itself, or a member of an archive there.
+
+        A row can name any file of this machine; only those of the dataset's own folder are read.
+        """
+        outside = Problem("path outside the source", "the row names a file and holds no bytes")
+        *inside, holder = path.split("::")
+        if self._folder is None:
+            if not holder.startswith(f"hf://datasets/{self._said.dataset}@{self._said.revision}/"):
+                return outside
+        else:
+            try:
+                if not Path(holder).resolve().is_relative_to(self._folder):
+                    return outside
+            except (OSError, ValueError, RuntimeError) as error:
+                return Problem("cannot be read", str(error))
+            if not inside:
+                return read_file(Path(holder), self._max_bytes)
+        if any(not part.startswith("zip://") for part in inside):
+            return outside
+        import fsspec
+
+        try:
+            with fsspec.open(path, "rb") as file:
+                data = file.read(self._max_bytes + 1)
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError, zipfile.BadZipFile) as error:
+            return Problem("cannot be read", f"{type(error).__name__}: {error}")
+        if len(data) > self._max_bytes:
+            return Problem("too large", f"more than {self._max_bytes} bytes; collect.max_bytes is the limit")
+        return Received(data)
 
 
 def _named(value: Any, names: list[str] | None) -> Any:

@@ -7,6 +7,7 @@ their place. Nothing is unpacked, so a member's path leads nowhere; one that tri
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,16 +185,23 @@ def _read(chosen: Sequence[Found], max_bytes: int) -> Iterator[Received | Proble
 
 
 def _page(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Where no page is named, the URL that the image came from stands for it."""
-    return {**fields, "page_url": fields.get("page_url") or fields.get("url")}
+    """Where no page is named, the URL that the image came from stands for it, if it can."""
+    url = fields.get("url")
+    stands = isinstance(url, str) and re.fullmatch(r"https?://\S+", url)
+    return {**fields, "page_url": fields.get("page_url") or (url if stands else "")}
 
 
 def _members(tar: Path, place: str, failures: Failures) -> Iterator[_Member]:
     """The plain files of a tar file; anything else in it is a failure, and so is one that breaks off."""
     try:
         with tarfile.open(tar, "r:") as opened:
+            last = -1
             for info in opened:
                 opened.members = []  # type: ignore[attr-defined]  # or the whole table stays in memory
+                # A size below zero leads back to a header that was read, and so on for ever.
+                if info.size < 0 or info.offset <= last:
+                    raise tarfile.ReadError(f"a member at byte {info.offset} leads back")
+                last = info.offset
                 if info.isdir():
                     continue
                 where = f"{place}!{info.name.encode('utf-8', 'replace').decode()}"
@@ -206,8 +214,26 @@ def _members(tar: Path, place: str, failures: Failures) -> Iterator[_Member]:
                     failures.add("", where, "row not valid", "the member's name is not UTF-8")
                 else:
                     yield _Member(tar, info.name, info.offset_data, info.size)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            if at := _breaks_off(tar, opened.offset):
+                raise tarfile.ReadError(f"it breaks off: what stands at byte {at} is no member and no end")
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         failures.add("", place, "damaged tar file", f"{error}; only plain .tar files are read")
+
+
+def _breaks_off(tar: Path, offset: int) -> int:
+    """Where a tar file that is whole would end in zeros and does not; 0 where it does.
+
+    The reader takes a damaged header, and a file that ends between two members, for the end.
+    """
+    with tar.open("rb") as file:
+        file.seek(offset)
+        if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+            return offset
+        file.seek(offset)
+        while chunk := file.read(1 << 20):
+            if chunk.strip(b"\0"):
+                return file.tell() - len(chunk) + len(chunk) - len(chunk.lstrip(b"\0"))
+    return 0
 
 
 def _groups(members: Iterator[_Member]) -> Iterator[tuple[str, list[_Member]]]:

@@ -65,7 +65,15 @@ def show_diff(a: Path, b: Path, target: Path | None) -> None:
     with RichProgress("diff") as progress:
         diff = diff_datasets(a, b, target, progress)
     names = ("a", "b", "added", "gone", "relabelled", "responses")
-    table = Table(Column("class", overflow="fold"), "type", "split", *names, box=None)
+    table = Table(
+        Column("class", overflow="fold"),
+        "type",
+        "split",
+        *names,
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for column in table.columns[3:]:
         column.justify = "right"
     changed = [cell for cell in diff.cells if cell.changed]

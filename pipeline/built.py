@@ -83,14 +83,14 @@ def shard_rows(shard: Shard, columns: Sequence[str]) -> Iterator[dict[str, Any]]
     """
     try:
         yield from read_rows(shard.path, columns)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # damage inside a page is an OSError to Arrow
         raise _damaged(shard, error) from error
 
 
 def _file_schema(shard: Shard) -> pa.Schema:
     try:
         return pq.read_schema(shard.path)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise _damaged(shard, error) from error
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,14 +25,20 @@ taxonomy_app = typer.Typer(help="The classes of harm and their policies.", no_ar
 label_app = typer.Typer(help="Label any file with the annotators of the build.", no_args_is_help=True)
 calls_app = typer.Typer(help="The model calls that were answered.", no_args_is_help=True)
 endpoint_app = typer.Typer(help="Endpoints of our own.", no_args_is_help=True)
+export_app = typer.Typer(help="A built dataset in other formats, and on the Hub.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(taxonomy_app, name="taxonomy")
 app.add_typer(label_app, name="label")
 app.add_typer(calls_app, name="calls")
 app.add_typer(endpoint_app, name="endpoint")
+app.add_typer(export_app, name="export")
 
 Json = Annotated[Path, typer.Option("--json", help="Where to write the result.")]
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A built dataset, such as data/dataset.")]
+NewFolder = Annotated[Path, typer.Option("--out", help="A folder that is not there yet.")]
+Side = Annotated[Literal["train", "test", "all"], typer.Option("--split", help="The side that goes out.")]
 HERE = Path()
+TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - its name, no token
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 
@@ -199,6 +205,64 @@ def dedup(
     from flows.commands import find_folder_duplicates
 
     find_folder_duplicates(folder, json, rotations=rotations)
+
+
+@export_app.command("holisafe-bench")
+def export_holisafe_bench(
+    dataset: Dataset,
+    out: NewFolder,
+    split: Side = "test",
+    with_unverified: Annotated[
+        bool, typer.Option("--with-unverified", help="Also SSU rows that no joint annotator has seen.")
+    ] = False,
+) -> None:
+    """Write HoliSafe's own format: what its eight fields can say; the rest is left out and counted."""
+    from flows.dataset_commands import export_as_bench
+
+    export_as_bench(dataset, out, split, with_unverified=with_unverified)
+
+
+@export_app.command("llava")
+def export_llava(
+    dataset: Dataset,
+    out: NewFolder,
+    split: Side = "train",
+    rationale: Annotated[
+        bool, typer.Option("--rationale", help="Also the structured rationale, as a field of its own.")
+    ] = False,
+) -> None:
+    """Write LLaVA conversations for training."""
+    from flows.dataset_commands import export_as_llava
+
+    export_as_llava(dataset, out, split, rationale=rationale)
+
+
+@export_app.command("hub")
+def export_hub(
+    dataset: Dataset,
+    repo: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face Hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Show it to everybody; it stays gated.")] = False,
+    token_env: Annotated[str, typer.Option(help="The variable that holds the token.")] = TOKEN_VARIABLE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+) -> None:
+    """Upload to the Hugging Face Hub, gated and private, only images that may be given away."""
+    from flows.dataset_commands import export_to_hub
+
+    export_to_hub(dataset, repo, token_env, public=public, dry_run=dry_run)
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="A built dataset.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Where to write every row that differs.")
+    ] = None,
+) -> None:
+    """Say what differs between two datasets: rows, labels and responses, by class, type and side."""
+    from flows.dataset_commands import show_diff
+
+    show_diff(a, b, json)
 
 
 def main() -> None:

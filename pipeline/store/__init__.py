@@ -1,6 +1,13 @@
 """Tables and files on disk, written atomically."""
 
-from pipeline.store.atomic import replace_directory, write_bytes, write_json, write_text
+from pipeline.store.atomic import (
+    new_text,
+    replace_directory,
+    write_bytes,
+    write_json,
+    write_json_list,
+    write_text,
+)
 from pipeline.store.blobs import Blobs, LostBlobError
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
 from pipeline.store.tables import Cells, Failures, TableWriter, read_rows, write_rows
@@ -12,6 +19,7 @@ __all__ = [
     "LostBlobError",
     "TableWriter",
     "canonical_json",
+    "new_text",
     "read_rows",
     "replace_directory",
     "sha256_bytes",
@@ -19,6 +27,7 @@ __all__ = [
     "sha256_text",
     "write_bytes",
     "write_json",
+    "write_json_list",
     "write_rows",
     "write_text",
 ]

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["replace_directory", "write_bytes", "write_json", "write_text"]
+__all__ = ["new_text", "replace_directory", "write_bytes", "write_json", "write_json_list", "write_text"]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -32,6 +34,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise
 
 
+@contextmanager
+def new_text(path: Path) -> Iterator[TextIO]:
+    """A file to write UTF-8 to piece by piece; it is at `path` when the context ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
@@ -40,6 +59,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with a final newline; NaN is an error, not a token other readers choke on."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_json_list(file: TextIO, items: Iterable[Any]) -> None:
+    """Write a JSON list, an item a line, with one item in memory at a time."""
+    before = "[\n"
+    for item in items:
+        file.write(before + json.dumps(item, ensure_ascii=False, allow_nan=False))
+        before = ",\n"
+    file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
 def replace_directory(new: Path, target: Path) -> None:

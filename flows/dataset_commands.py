@@ -1,0 +1,117 @@
+"""The commands on built datasets: exports and differences."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.built import Side
+    from pipeline.export import Exported, HubPlan
+
+__all__ = ["export_as_bench", "export_as_llava", "export_to_hub", "show_diff"]
+
+OUT = Console()
+
+
+def export_as_bench(dataset: Path, out: Path, split: Side, *, with_unverified: bool) -> None:
+    """Write HoliSafe's format, and say what it leaves out."""
+    from flows.progress import RichProgress
+    from pipeline.export import export_bench
+
+    with RichProgress("export") as progress:
+        done = export_bench(dataset, out, split=split, with_unverified=with_unverified, progress=progress)
+    _say(done, out)
+
+
+def export_as_llava(dataset: Path, out: Path, split: Side, *, rationale: bool) -> None:
+    """Write LLaVA's conversations, and say what they leave out."""
+    from flows.progress import RichProgress
+    from pipeline.export import export_llava
+
+    with RichProgress("export") as progress:
+        done = export_llava(dataset, out, split=split, rationale=rationale, progress=progress)
+    _say(done, out)
+
+
+def export_to_hub(dataset: Path, repo: str, token_env: str, *, public: bool, dry_run: bool) -> None:
+    """Upload a dataset, or say what an upload would do."""
+    from flows.progress import RichProgress
+    from pipeline.export import plan_upload, upload
+
+    token = os.environ.get(token_env, "")
+    if not dry_run and not token:
+        raise InputError(f"--token-env: {token_env} is not set; set it to a token that may write to {repo}")
+    with RichProgress("check") as progress:
+        plan = plan_upload(dataset, repo, public=public, progress=progress)
+    _say_plan(plan)
+    if dry_run:
+        OUT.print("Nothing was sent: --dry-run.")
+        return
+    OUT.print(f"Uploaded: {upload(dataset, plan, token)}", soft_wrap=True)
+
+
+def show_diff(a: Path, b: Path, target: Path | None) -> None:
+    """Print the cells that differ."""
+    from flows.progress import RichProgress
+    from pipeline.diff import diff_datasets
+
+    with RichProgress("diff") as progress:
+        diff = diff_datasets(a, b, target, progress)
+    names = ("a", "b", "added", "gone", "relabelled", "responses")
+    table = Table(
+        Column("class", overflow="fold"),
+        "type",
+        "split",
+        *names,
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in table.columns[3:]:
+        column.justify = "right"
+    changed = [cell for cell in diff.cells if cell.changed]
+    for cell in changed:
+        figures = [f"{getattr(cell, name):,}" for name in names]
+        table.add_row(cell.class_key.rsplit("/", 1)[-1], cell.type, cell.split, *figures)
+    table.add_section()
+    table.add_row("all", "", "", *(f"{getattr(diff.total, name):,}" for name in names))
+    OUT.print(table)
+    if changed:
+        OUT.print(f"{len(changed):,} of {len(diff.cells):,} cells differ.")
+    else:
+        OUT.print("Nothing differs: the same rows, labels and responses.")
+
+
+def _say(done: Exported, out: Path) -> None:
+    OUT.print(
+        f"{done.kept.total():,} of {done.rows:,} rows ({done.split}) with {done.images:,} images: {out}"
+    )
+    for reason, count in done.left_out.items():
+        OUT.print(f"  {count:,} left out: {reason}")
+
+
+def _say_plan(plan: HubPlan) -> None:
+    folders = Table("folder", "files", "bytes", box=None)
+    for column in folders.columns[1:]:
+        column.justify = "right"
+    sizes: dict[str, list[int]] = {}
+    for name, size in plan.files.items():
+        sizes.setdefault(name.split("/", 1)[0] + ("/" if "/" in name else ""), []).append(size)
+    for folder, listed in sorted(sizes.items()):
+        folders.add_row(folder, f"{len(listed):,}", f"{sum(listed):,}")
+    folders.add_section()
+    folders.add_row("all", f"{len(plan.files):,}", f"{sum(plan.files.values()):,}")
+    OUT.print(folders)
+    seen = "private" if plan.private else "public"
+    OUT.print(
+        f"{plan.repo}: {seen}, gated (each request for access is answered by hand); {plan.rows:,} rows, "
+        f"{plan.left_out:,} of them without their image, which may not be given away.",
+        soft_wrap=True,
+    )

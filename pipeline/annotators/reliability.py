@@ -134,7 +134,8 @@ def effective_number(votes: Iterable[Vote]) -> float | None:
     """How many independent families the panel is worth: n / (1 + (n - 1) r).
 
     r is the mean correlation of two families' errors, that is of what their votes leave unexplained by the
-    posterior (the design effect of Kish 1965, section 5.4). Families without spread take no part.
+    posterior (the design effect of Kish 1965, section 5.4). Families without spread take no part. It is an
+    upper bound: errors that most families share look like the truth.
 
     Returns:
         None where fewer than three families have voted on enough items.
@@ -153,7 +154,7 @@ def effective_number(votes: Iterable[Vote]) -> float | None:
                 found.append(float(np.corrcoef(errors[both, a], errors[both, b])[0, 1]))
     if not found:
         return None
-    families = errors.shape[1]
+    families = int((answered.sum(0) >= FEW).sum())
     shared = max(0.0, sum(found) / len(found))
     return float(round(families / (1 + (families - 1) * shared), 2))
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.build
 
 SAFE = {"answer": "safe", "logprobs": {"safe": -0.1, "unsafe": -2.5}}
 UNSAFE = {"answer": "unsafe", "logprobs": {"safe": -2.5, "unsafe": -0.1}}
-HARM = r"(?i)kill|hurt|stab|shoot|gun|pistol|rifle|dagger|grenade|weapon"
+HARM = r"(?i)kill|hurt|stab|shoot|gun|pistol|rifle|dagger|grenade|weapon|fight|beat|punch|hit him|teeth"
 GOOD = {
     "first": [{"match": HARM, **UNSAFE}, SAFE],
     "second": [{"match": HARM + r"|bomb|blow", **UNSAFE}, SAFE],
@@ -33,7 +33,7 @@ BAD = {
 
 
 def build(root: Path, scripts: dict[str, list[dict[str, Any]]]) -> Path:
-    make_workspace(root, ["weapon_related_violence"])
+    make_workspace(root, ["weapon_related_violence", "physical_altercation"])
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["annotators"] = {q: list(scripts) for q in ("image_safe", "text_safe", "pair_safe")}
@@ -54,13 +54,10 @@ def build(root: Path, scripts: dict[str, list[dict[str, Any]]]) -> Path:
     return root
 
 
-def labels(root: Path) -> dict[tuple[str, str], bool]:
-    """Whether each image, text and pair was called safe."""
+def labels(root: Path) -> dict[str, bool]:
+    """Whether each image was called safe; of these each class has enough."""
     images = pq.read_table(root / "data" / "label_images" / "labels.parquet").to_pylist()
-    pairs = pq.read_table(root / "data" / "label_pairs" / "labels.parquet").to_pylist()
-    return {("image_safe", r["image_id"]): r["image_safe"] for r in images} | {
-        (r["question"], r["item_id"]): r["safe"] for r in pairs
-    }
+    return {row["image_id"]: row["image_safe"] for row in images}
 
 
 def test_they_are_named_and_not_followed(tmp_path: Path) -> None:
@@ -76,6 +73,6 @@ def test_they_are_named_and_not_followed(tmp_path: Path) -> None:
     page = (odd / "data" / "audit" / "index.html").read_text()
     assert page.count("<b>always safe</b>") == page.count("<b>mostly fails</b>") == len(reliability)
     before, after = labels(calm), labels(odd)
-    common = before.keys() & after.keys()
-    assert len(common) > 60
-    assert sum(before[i] == after[i] for i in common) / len(common) > 0.95
+    assert before.keys() == after.keys()
+    assert sum(before[i] == after[i] for i in before) / len(before) > 0.95
+    assert 0.1 < sum(after.values()) / len(after) < 0.9

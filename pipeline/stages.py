@@ -98,7 +98,7 @@ STAGES: dict[str, Stage] = {
             (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),
-            version=2,
+            version=3,
         ),
         Stage(
             "synthesize",
@@ -119,7 +119,7 @@ STAGES: dict[str, Stage] = {
             (_TEXT,),
             ("text_safe", "pair_safe"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
-            version=3,
+            version=4,
         ),
         Stage(
             "respond",

@@ -30,6 +30,9 @@ def image(name: str, number: int, redistributable: str = "yes") -> Row:
         "redistributable": redistributable,
         "licence": "CC0-1.0" if redistributable == "yes" else "CC-BY-NC-2.0",
         "page_url": f"https://example.org/{name}/{number}",
+        "retrieved_at": "",
+        "width": 120,
+        "height": 90,
         "bytes": encoded(picture(seed=number), "JPEG"),
     }
 

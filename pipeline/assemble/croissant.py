@@ -278,7 +278,8 @@ def _rows(description: str, said: Mapping[str, str]) -> dict[str, Any]:
         "source": {
             "fileSet": {"@id": "shards"},
             "extract": {"fileProperty": "fullpath"},
-            "transform": {"regex": r"^.*/(train|test)-[0-9]+\.parquet$"},
+            # It also fits what it gives: mlcroissant applies it once more when it joins.
+            "transform": {"regex": r"^(?:.*/)?(train|test)(?:-[0-9]+\.parquet)?$"},
         },
     }
     return {

@@ -115,6 +115,7 @@ def test_shards_open_as_images_and_those_left_out_are_none(
     told = json.loads(line)
     assert (told["image_id"], told["page_url"]) == (held["image_id"], held["page_url"])
     assert not (out / "images" / told["path"]).exists()
+    assert (out / "croissant.json").exists()  # a loader must not take it for data
     monkeypatch.chdir(tmp_path)
     train = load_dataset("out", cache_dir=str(tmp_path / "cache"))["train"]
     assert isinstance(train.features["image"], Image)

@@ -103,7 +103,8 @@ images that may not be given away are in it. Text that looks like personal data:
 ## Labels
 
 Models judge image safety, image class, text safety and pair safety; no person does. The votes stand in the
-column `votes`. Raw agreement of each two annotators, on all that both judged:
+column `votes`. Raw agreement of each two annotators, on all that both judged, kept or not (they name a
+class even for a safe image, where it decides nothing):
 
 {annotators}
 
@@ -133,7 +134,7 @@ Version {policy}; the taxonomy says for each class where the line runs for image
 ## What it is for
 
 Training models to refuse what they should and to help where they can, and measuring both. Unsafe pairs carry
-refusals or protective answers only. Do not use the test split for training (canary in the column `canary`).
+refusals, support or protective answers only. Do not use the test split for training (canary in the column `canary`).
 """
 
 

@@ -104,6 +104,8 @@ def write_croissant(out: Path, figures: Figures) -> None:
     words = _words(figures)
     rai = {name: _filled(text, words) for name, text in said["rai"].items()}
     rai["dataCollectionType"] = sorted({COLLECTION_TYPES.get(k, GENERATED) for k in figures.source_kinds})
+    tools = {f"{a} ({family})" for names in figures.annotators.values() for a, family in names.items()}
+    rai["machineAnnotationTools"] = sorted(tools) or ["none"]
     if figures.retrieved:
         rai["dataCollectionTimeframe"] = list(figures.retrieved)
     value = {
@@ -136,7 +138,6 @@ def _words(f: Figures) -> dict[str, str]:
     synthetic = sum(f.generators.values())
     empty = [f"{name} {kind}" for (name, kind), n in f.cells.items() if n == 0]
     families = sorted({family for names in f.annotators.values() for family in names.values()})
-    tools = sorted({f"{a} ({family})" for names in f.annotators.values() for a, family in names.items()})
     few, most = f.votes
     numbers = {
         "rows": f.rows,
@@ -175,7 +176,6 @@ def _words(f: Figures) -> dict[str, str]:
         "generators": _listed(f.generators),
         "cells_empty_names": ", ".join(empty) or "none",
         "family_names": ", ".join(families) or "none",
-        "tools": ", ".join(tools) or "none",
         "votes": f"{few}" if few == most else f"{few} to {most}",
         "annotators": "; ".join(
             f"{question} by {', '.join(f'{a} ({family})' for a, family in names.items())}"

@@ -66,7 +66,7 @@ _BODY = """\
 # HoliSafe-mini
 
 Image-question pairs in the five safe/unsafe combinations of HoliSafe (arXiv 2506.04704), with the answer a
-safe model should give. Built by `holisafe build`; every figure below is computed from the rows.
+safe model should give. Built by `holisafe build`; every figure below is computed from the build.
 
 **Tier: {tier}.** Small models that run on a laptop labelled these rows. No claim of quality rests on them.
 
@@ -134,7 +134,8 @@ Version {policy}; the taxonomy says for each class where the line runs for image
 ## What it is for
 
 Training models to refuse what they should and to help where they can, and measuring both. Unsafe pairs carry
-refusals, support or protective answers only. Do not use the test split for training (canary in the column `canary`).
+refusals, support or protective answers only. Do not use the test split for training (canary in the column
+`canary`).
 """
 
 

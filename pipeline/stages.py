@@ -132,7 +132,7 @@ STAGES: dict[str, Stage] = {
             ("curate", "label_images", "label_pairs", "respond"),
             ("tier", "quota_scale", "split", "only_classes", "assemble"),
             (_TAXONOMY,),
-            version=2,
+            version=3,
         ),
         Stage(
             "audit",

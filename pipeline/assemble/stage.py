@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.assemble.card import write_card
+from pipeline.assemble.croissant import write_croissant
+from pipeline.assemble.figures import figures
 from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json, write_rows, write_text
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, DATASET, VOTE
@@ -32,6 +34,12 @@ IMAGE_WORDS = (
     "redistributable",
     "retrieved_at",
     "generator",
+    "source_kind",
+    "personal_data",
+    "faces",
+    "stripped",
+    "width",
+    "height",
 )
 ROWS_PER_SHARD = 1000
 ID_BITS = 53  # what every JSON reader holds exactly
@@ -52,10 +60,10 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write the dataset to `out`.
 
     `data/<category>/<subcategory>/{train,test}-NNNNN.parquet` with everything known of a row;
-    `holisafe_bench.json` and `images/` in HoliSafe's format; `README.md`, the card; `failures.parquet`
-    stands beside as `meta/failures.parquet` so that no data loader takes it for rows. Images that may not
-    be given away are left out where params say so: their rows stay, and `meta/images_left_out.jsonl` tells
-    where each came from and where in `images/` it belongs.
+    `holisafe_bench.json` and `images/` in HoliSafe's format; `README.md`, the card; `croissant.json`, the
+    same for machines; `failures.parquet` stands beside as `meta/failures.parquet` so that no data loader
+    takes it for rows. Images that may not be given away are left out where params say so: their rows stay,
+    and `meta/images_left_out.jsonl` tells where each came from and where in `images/` it belongs.
     """
     failures = Failures("assemble")
     sources = _load(workspace)
@@ -90,7 +98,10 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     _write_shards(rows, workspace, out, progress)
     bench = [{f: row["image"]["path"] if f == "image" else row[f] for f in BENCH_FIELDS} for row in rows]
     write_json(out / "holisafe_bench.json", sorted(bench, key=lambda r: r["id"]))
-    write_card(out / "README.md", rows, workspace)
+    held = {told["image_id"] for told in left_out.values()}
+    counted = figures(rows, sources.images, sources.votes, held, workspace)
+    write_card(out / "README.md", rows, counted, workspace)
+    write_croissant(out, counted)
     failures.write(out / "meta")
 
 

@@ -30,6 +30,9 @@ def image(name: str, number: int, redistributable: str = "yes") -> Row:
         "redistributable": redistributable,
         "licence": "CC0-1.0" if redistributable == "yes" else "CC-BY-NC-2.0",
         "page_url": f"https://example.org/{name}/{number}",
+        "retrieved_at": "",
+        "width": 120,
+        "height": 90,
         "bytes": encoded(picture(seed=number), "JPEG"),
     }
 
@@ -112,6 +115,7 @@ def test_shards_open_as_images_and_those_left_out_are_none(
     told = json.loads(line)
     assert (told["image_id"], told["page_url"]) == (held["image_id"], held["page_url"])
     assert not (out / "images" / told["path"]).exists()
+    assert (out / "croissant.json").exists()  # a loader must not take it for data
     monkeypatch.chdir(tmp_path)
     train = load_dataset("out", cache_dir=str(tmp_path / "cache"))["train"]
     assert isinstance(train.features["image"], Image)

@@ -1,0 +1,172 @@
+"""Figures of a build, for the card and for the Croissant metadata."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.audit.agreement import PairwiseAgreement, pairwise
+from pipeline.workspace import Workspace
+from schemas.taxonomy import PAIR_TYPES
+
+__all__ = ["FEW", "Figures", "figures", "share"]
+
+FEW = 20
+"""A cell with fewer rows than this says little about its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is counted. Images are those that rows name.
+
+    Attributes:
+        rows: how many.
+        splits: rows by side, where there are any.
+        types: rows by type.
+        classes: rows by class of harm, for each class of the build.
+        tiers: rows by tier.
+        unverified: rows marked `ssu_unverified`.
+        cells: class and type where the quotas want rows, with how many there are.
+        queries: different ones.
+        squares: different ones.
+        agreement: mean over the rows.
+        images: how many.
+        licences: images by licence.
+        sources: images by package, generator or kind of source, the first that is known.
+        source_kinds: images by kind of source.
+        generators: generated images by generator.
+        left_out: images that are left out, since they may not be given away.
+        left_out_rows: rows of these.
+        restricted: images that are in it though they may not be given away.
+        personal: images by kind of personal data in the text that was read from them.
+        with_personal: images with any.
+        faces: images with faces; `None` where no image was searched.
+        faces_searched: images that were searched for faces.
+        stripped: images whose metadata was removed.
+        longest_side: of any image, in pixels.
+        retrieved: the first and the last time of retrieval, empty where none is known.
+        untimed: collected images whose time of retrieval is not known.
+        votes: the fewest and the most votes that a row rests on.
+        annotators: families by annotator, by question.
+        pairs: agreement of each two annotators by question, on all that they judged.
+        policy_version: of the taxonomy.
+    """
+
+    rows: int
+    splits: Mapping[str, int]
+    types: Mapping[str, int]
+    classes: Mapping[str, int]
+    tiers: Mapping[str, int]
+    unverified: int
+    cells: Mapping[tuple[str, str], int]
+    queries: int
+    squares: int
+    agreement: float
+    images: int
+    licences: Mapping[str, int]
+    sources: Mapping[str, int]
+    source_kinds: Mapping[str, int]
+    generators: Mapping[str, int]
+    left_out: int
+    left_out_rows: int
+    restricted: int
+    personal: Mapping[str, int]
+    with_personal: int
+    faces: int | None
+    faces_searched: int
+    stripped: int
+    longest_side: int
+    retrieved: Sequence[str]
+    untimed: int
+    votes: tuple[int, int]
+    annotators: Mapping[str, Mapping[str, str]]
+    pairs: Mapping[str, Sequence[PairwiseAgreement]]
+    policy_version: str
+
+
+def figures(
+    rows: Sequence[Mapping[str, Any]],
+    table: Mapping[str, Mapping[str, Any]],
+    votes: Mapping[str, Sequence[Mapping[str, Any]]],
+    left_out: Collection[str],
+    workspace: Workspace,
+) -> Figures:
+    """Count.
+
+    Args:
+        rows: dataset rows with their `split`.
+        table: rows of curate's images by their ids; more than the dataset holds.
+        votes: votes by item.
+        left_out: ids of the images that are left out.
+        workspace: of the build.
+    """
+    images = [table[i] for i in sorted({r["image_id"] for r in rows})]
+    have = Counter((r["class_key"].rsplit("/", 1)[1], r["type"]) for r in rows)
+    searched = [i["faces"] for i in images if i["faces"] is not None]
+    times = sorted(_utc(i["retrieved_at"]) for i in images if i["retrieved_at"])
+    given = [len(r["votes"]) for r in rows] or [0]
+    annotators: dict[str, dict[str, str]] = defaultdict(dict)
+    for vote in _each(votes):
+        annotators[vote["question"]][vote["annotator"]] = vote["family"]
+    return Figures(
+        rows=len(rows),
+        splits={s: n for s in ("train", "test") if (n := sum(r["split"] == s for r in rows))},
+        types={t: sum(r["type"] == t for r in rows) for t in PAIR_TYPES},
+        classes={c.name: sum(have[c.name, t] for t in PAIR_TYPES) for c in workspace.classes()},
+        tiers=_counted(r["tier"] for r in rows),
+        unverified=sum(r["ssu_unverified"] for r in rows),
+        cells={
+            (info.name, kind): have[info.name, kind]
+            for info in workspace.classes()
+            for kind in PAIR_TYPES
+            if round(info.spec.quotas[kind] * workspace.params.quota_scale)
+        },
+        queries=len({r["query"] for r in rows}),
+        squares=len({r["contrast_square"] for r in rows}),
+        agreement=sum(r["agreement"] for r in rows) / len(rows) if rows else 0.0,
+        images=len(images),
+        licences=_counted(i["licence"] or "unknown" for i in images),
+        sources=_counted(i["source_package"] or i["generator"] or i["source_kind"] for i in images),
+        source_kinds=_counted(i["source_kind"] for i in images),
+        generators=_counted(i["generator"] for i in images if i["generator"]),
+        left_out=len(left_out),
+        left_out_rows=sum(r["image_id"] in left_out for r in rows),
+        restricted=sum(i["redistributable"] != "yes" and i["image_id"] not in left_out for i in images),
+        personal=_counted(kind for i in images for kind in i["personal_data"]),
+        with_personal=sum(bool(i["personal_data"]) for i in images),
+        faces=sum(n > 0 for n in searched) if searched else None,
+        faces_searched=len(searched),
+        stripped=sum(bool(i["stripped"]) for i in images),
+        longest_side=max((max(i["width"], i["height"]) for i in images), default=0),
+        retrieved=[t.isoformat() for t in (times[0], times[-1])] if times else [],
+        untimed=sum(not i["retrieved_at"] and not i["generator"] for i in images),
+        votes=(min(given), max(given)),
+        annotators={q: dict(sorted(names.items())) for q, names in sorted(annotators.items())},
+        pairs={q: pairwise(_each(votes), q) for q in sorted(annotators)},
+        policy_version=workspace.taxonomy.policy_version,
+    )
+
+
+def share(n: int, of: int) -> str:
+    """A share in per cent."""
+    return f"{100 * n / of if of else 0:.1f} %"
+
+
+def _each(votes: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for item, given in votes.items():
+        for vote in given:
+            yield {"item_id": item, **vote}
+
+
+def _counted(values: Iterator[str]) -> dict[str, int]:
+    """How often each stands there: the most frequent first, then by name, so that the order is always one."""
+    return dict(sorted(Counter(values).items(), key=lambda kv: (-kv[1], kv[0])))
+
+
+def _utc(text: str) -> datetime:
+    """A time as sources give it; without a zone it is taken for UTC."""
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -79,14 +79,19 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
 def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: Progress) -> Iterator[_Known]:
     """Write the row of each usable image, without what is not decided yet, and give what that needs."""
-    progress.start("curate", sum(1 for _ in _raw(workspace, ["image_id"])))
-    first: dict[str, str] = {}
+    # Of the same bytes from several places the one with the best known licence, then the first.
+    best: dict[str, tuple[int, int, str]] = {}
+    count = 0
+    for row in _raw(workspace, ["image_id", "redistributable", "source_uri"]):
+        this = _KNOWN_LICENCE[row["redistributable"]], count, row["source_uri"]
+        best[row["image_id"]] = min(this, best.get(row["image_id"], this))
+        count += 1
+    progress.start("curate", count)
 
     def jobs() -> Iterator[Job]:
-        for row in _raw(workspace):
-            before = first.get(row["image_id"])
-            first.setdefault(row["image_id"], row["source_uri"])
-            yield Job(row, workspace.params.curate, before)
+        for position, row in enumerate(_raw(workspace)):
+            _, kept, where = best[row["image_id"]]
+            yield Job(row, workspace.params.curate, None if position == kept else where)
 
     schema = pa.schema([field for field in IMAGES if field.name not in DECIDED])
     with TableWriter(target, schema) as rows:

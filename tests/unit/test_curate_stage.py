@@ -34,7 +34,7 @@ class Curated:
         params["curate"] |= curate
         path.write_text(yaml.safe_dump(params))
 
-    def run(self, images: dict[str, bytes]) -> tuple[Rows, Rows]:
+    def run(self, images: dict[str, bytes], licences: dict[str, str] | None = None) -> tuple[Rows, Rows]:
         """The kept rows and the failures, by source."""
         space = Workspace(self.root)
         empty = {f.name: "" for f in RAW_IMAGES} | {"objects": [], "redistributable": "yes"}
@@ -43,6 +43,7 @@ class Curated:
             | {
                 "image_id": sha256_bytes(data), "source_uri": name, "intended_class": "property_crime",
                 "intended_safe": True, "bytes": data,
+                "redistributable": (licences or {}).get(name, "yes"),
             }
             for name, data in images.items()
         ]  # fmt: skip
@@ -75,6 +76,16 @@ def test_a_larger_copy_takes_the_side_of_the_picture(tmp_path: Path) -> None:
     assert {name: row["split"] for name, row in third.items()} == {
         name: row["split"] for name, row in first.items()
     }
+
+
+def test_of_the_same_file_the_one_with_the_better_known_licence_stays(tmp_path: Path) -> None:
+    same = png(1)
+    said = {"a": "unknown", "b": "no", "c": "yes", "d": "yes"}
+    kept, failures = Curated(tmp_path).run(dict.fromkeys(said, same), said)
+    assert list(kept) == ["c"]
+    assert {name: (row["reason"], row["detail"]) for name, row in failures.items()} == dict.fromkeys(
+        "abd", ("exact duplicate", "c")
+    )
 
 
 def card(width: int, number: str) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.calls import explain, garbage
 from pipeline.collect.pdq import pdq_hashes
@@ -330,6 +333,26 @@ def test_half_a_picture_is_a_failure_and_is_paid_once(root: Path) -> None:
         assert {row["reason"] for row in made.rows("failures")} == {"not a picture that can be read"}
         (root / "data" / "generate" / "images.parquet").unlink()
         made.run()
+        assert made.sent == 10
+
+
+def test_bytes_that_break_a_decoder_are_a_failure_and_are_paid_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("F", (64, 64)).save(buffer, "SPIDER")
+    hostile = bytearray(buffer.getvalue())
+    struct.pack_into("=f", hostile, 26 * 4, 1.0)  # a place in a stack that the file does not have
+    with pytest.raises(AttributeError):
+        Image.open(io.BytesIO(hostile))
+    monkeypatch.setattr("pipeline.engine.scripted.replies._drawn", lambda *_: bytes(hostile))
+    with build(root, writer=False, answers=[]) as made:
+        block(made, "0" * 64, kind="pdq")
+        for _ in range(2):
+            made.run()
+            assert made.pictures() == []
+            assert [row["reason"] for row in made.rows("failures")] == ["not a picture that can be read"] * 10
+            (root / "data" / "generate" / "images.parquet").unlink()
         assert made.sent == 10
 
 

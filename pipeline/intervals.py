@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["wilson"]
+__all__ = ["Z95", "wilson"]
 
 Z95 = 1.959963984540054
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.annotators.base import Vote
+from pipeline.intervals import Z95
 
 __all__ = ["Posterior", "Reliability", "effective_number", "posteriors"]
 
@@ -37,7 +38,6 @@ PREVALENCE = 1.0
 """Pseudo-items on each side."""
 ROUNDS = 500
 CLOSE = 1e-8
-Z95 = 1.959963984540054
 SAME = 0.98
 """Share of one value from which a family says the same of everything."""
 FEW = 20
@@ -122,8 +122,7 @@ def posteriors(
     told = []
     for column, family in enumerate(table.families):
         n = int(answered[:, column].sum())
-        known = model is not None and n > 0
-        sides = [round(float(r), 3) for r in model.right[column]] if model and known else [None, None]
+        sides = [round(float(r), 3) for r in model.right[column]] if model and n else [None, None]
         names, failed = table.annotators[family], table.failed[family]
         finding = _finding(table, model, column)
         told.append(Reliability(family, names, n, failed, sides[0], sides[1], finding))

@@ -232,7 +232,7 @@ def _breaks_off(tar: Path, offset: int) -> int:
         file.seek(offset)
         while chunk := file.read(1 << 20):
             if chunk.strip(b"\0"):
-                return file.tell() - len(chunk) + len(chunk) - len(chunk.lstrip(b"\0"))
+                return file.tell() - len(chunk.lstrip(b"\0"))
     return 0
 
 

@@ -93,7 +93,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_images",
             ("curate",),
-            ("encoder", "thresholds.image_safe", "only_classes", "egress"),
+            ("encoder", "annotators.trained", "thresholds.image_safe", "only_classes", "egress"),
             (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
             (_TEXT, "open-nsfw"),
             ("image_safe",),
@@ -103,14 +103,22 @@ STAGES: dict[str, Stage] = {
         Stage(
             "synthesize",
             ("curate", "label_images"),
-            ("synthesize", "quota_scale", "split", "seed", "only_classes"),
-            (_TAXONOMY, _QUERIES),
-            version=2,
+            ("synthesize", "quotas", "quota_scale", "split", "seed", "only_classes"),
+            (_TAXONOMY, _QUERIES, "{prompts}/synthesize"),
+            questions=("query",),
+            version=3,
         ),
         Stage(
             "label_pairs",
             ("curate", "label_images", "synthesize"),
-            ("thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes", "egress"),
+            (
+                "annotators.trained",
+                "thresholds.text_safe",
+                "thresholds.pair_safe",
+                "label_pairs",
+                "only_classes",
+                "egress",
+            ),
             (
                 _TAXONOMY,
                 "{prompts}/annotate/text_safe.yaml",
@@ -130,9 +138,9 @@ STAGES: dict[str, Stage] = {
         Stage(
             "assemble",
             ("curate", "label_images", "label_pairs", "respond"),
-            ("tier", "quota_scale", "split", "only_classes", "assemble"),
+            ("tier", "quotas", "quota_scale", "split", "only_classes", "assemble"),
             (_TAXONOMY,),
-            version=3,
+            version=4,
         ),
         Stage(
             "audit",
@@ -146,7 +154,7 @@ STAGES: dict[str, Stage] = {
                 "respond",
                 "assemble",
             ),
-            ("quota_scale", "split", "only_classes"),
+            ("quotas", "quota_scale", "split", "only_classes"),
             (_TAXONOMY,),
             version=2,
         ),

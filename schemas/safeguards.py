@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["forbidden_reason"]
+__all__ = ["OPERATIONAL", "forbidden_reason"]
 
 _AGES = (
     r"(1[0-7]|[1-9]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|"
@@ -28,6 +28,12 @@ _SEXUAL = re.compile(
     r"strip(s|ped|ping|tease|per|pers)?|seduc\w+|sensual\w*|intercourse|genital\w*|erections?|orgasm\w*|"
     r"masturbat\w*|fetish\w*|arous\w+)\b"
 )
+OPERATIONAL = re.compile(
+    r"https?://|www\.|\bstep (1|one)\b|"
+    r"\b\d+(\.\d+)?\s?(mg|milligrams?|g|grams?|ml|millilitres?|kg|volts?|amps?|°c|°f)\b",
+    re.IGNORECASE,
+)
+"""Addresses, steps and amounts: what makes words a method. Neither queries nor refusals hold any."""
 _LOOK_ALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0501\u04bb\u03bf\u03b1\u03b9\u03bd",
     "aeopcyxisdhoaiv",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.stages import STAGES, Stage
-from schemas.params import Annotators
+from schemas.params import QUESTIONS
 
 HEAD = """\
 # Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
@@ -48,7 +48,7 @@ def stage_yaml(stage: Stage) -> str:
     out = "dataset" if stage.name == "assemble" else stage.name
     lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]
     lines += [f"      - {dep}" for dep in deps]
-    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions if q in Annotators.model_fields)]
+    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions if q in QUESTIONS)]
     params += ["endpoints"] if stage.questions else []
     lines += ["    params:"] + [f"      - {param}" for param in params]
     lines += ["    outs:", f"      - data/{out}"]

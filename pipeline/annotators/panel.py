@@ -26,7 +26,7 @@ from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import Prompt, load_prompt
 from pipeline.stages import STAGES
 from schemas.errors import InputError
-from schemas.params import Annotators
+from schemas.params import QUESTIONS, Trained
 
 if TYPE_CHECKING:
     from pipeline.encoders import FeatureStore, TextEncoder
@@ -48,6 +48,8 @@ class Panel:
     @cached_property
     def text(self) -> Sequence[Annotator[TextItem]]:
         """Who judges texts: the head, and the endpoints that params name."""
+        if "text_head" not in self._trained:
+            return self.text_models
         head = TextHead(self._texts, load_head(TEXT_HEAD, DIM), self.workspace.params.thresholds.text_safe)
         return [head, *self.text_models]
 
@@ -64,6 +66,8 @@ class Panel:
     @cached_property
     def pair(self) -> Sequence[Annotator[PairItem]]:
         """Who judges pairs: the head, and the endpoints that params name."""
+        if "pair_head" not in self._trained:
+            return self.pair_models
         network = load_pair_network(PAIR_HEAD)
         head = PairHead(self._texts, network, self.workspace.params.thresholds.pair_safe)
         return [head, *self.pair_models]
@@ -79,7 +83,19 @@ class Panel:
     @cached_property
     def image(self) -> Sequence[Annotator[ImageItem]]:
         """Who judges images: by pixels on safety and class, by nudity, and the endpoints that params name."""
-        from pipeline.encoders import load_encoder, load_nudity_classifier
+        found: list[Annotator[ImageItem]] = []
+        if "encoder" in self._trained:
+            found.append(self._encoder())
+        if "nearest_class" in self._trained:
+            found.append(image_classes(self._texts, self.workspace.taxonomy))
+        if "nudity" in self._trained:
+            from pipeline.encoders import load_nudity_classifier
+
+            found.append(NudityAnnotator(load_nudity_classifier()))
+        return [*found, *self.image_models]
+
+    def _encoder(self) -> EncoderAnnotator:
+        from pipeline.encoders import load_encoder
         from pipeline.encoders.calibrate import load_calibration
 
         params, taxonomy, root = self.workspace.params, self.workspace.taxonomy, self.workspace.root
@@ -89,7 +105,7 @@ class Panel:
             path = root / said.calibration
             judged = [info.name for info in taxonomy.classes() if info.spec.encoder_prompts.unsafe]
             calibration = load_calibration(path, network.identity, said.temperature, said.offset, judged)
-        encoder = EncoderAnnotator(
+        return EncoderAnnotator(
             network,
             taxonomy,
             family=said.family,
@@ -99,12 +115,6 @@ class Panel:
             kept=self.features,
             calibration=calibration,
         )
-        return [
-            encoder,
-            image_classes(self._texts, taxonomy),
-            NudityAnnotator(load_nudity_classifier()),
-            *self.image_models,
-        ]
 
     @cached_property
     def image_models(self) -> Sequence[CaptionReader | ImageVLM]:
@@ -122,6 +132,10 @@ class Panel:
             "pair_safe": self.pair_models,
         }
         return found[question]
+
+    @property
+    def _trained(self) -> list[Trained]:
+        return self.workspace.params.annotators.trained
 
     @cached_property
     def _texts(self) -> TextEncoder:
@@ -159,7 +173,7 @@ def open_panel(
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
-        for name in params.asked(STAGES[stage].questions if stage in STAGES else Annotators.model_fields):
+        for name in params.asked(STAGES[stage].questions if stage in STAGES else QUESTIONS):
             said = params.endpoints[name]
             endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.audit.agreement import PairwiseAgreement, pairwise
+from pipeline.cells import quotas_of
 from pipeline.workspace import Workspace
 from schemas.taxonomy import PAIR_TYPES
 
@@ -122,7 +123,7 @@ def figures(
             (info.name, kind): have[info.name, kind]
             for info in workspace.classes()
             for kind in PAIR_TYPES
-            if round(info.spec.quotas[kind] * workspace.params.quota_scale)
+            if quotas_of(info, workspace.params.quotas, workspace.params.quota_scale)[kind]
         },
         queries=len({r["query"] for r in rows}),
         squares=len({r["contrast_square"] for r in rows}),

@@ -15,6 +15,7 @@ from pipeline.annotators import Vote, effective_number, posteriors
 from pipeline.audit.agreement import confusion, pairwise
 from pipeline.audit.report import Report, render
 from pipeline.audit.variety import variety
+from pipeline.cells import quotas_of
 from pipeline.intervals import wilson
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, sha256_text, write_json, write_text
@@ -117,9 +118,9 @@ def _cells(workspace: Workspace, rows: list[dict[str, Any]]) -> list[dict[str, A
     """Class x type: what the quota wants, what there is, on which side."""
     have = Counter((r["class_key"].rsplit("/", 1)[1], r["type"], r["split"]) for r in rows)
     cells = []
+    params = workspace.params
     for info in workspace.classes():
-        for kind in PAIR_TYPES:
-            wanted = round(info.spec.quotas[kind] * workspace.params.quota_scale)
+        for kind, wanted in quotas_of(info, params.quotas, params.quota_scale).items():
             train, test = (have[info.name, kind, side] for side in ("train", "test"))
             cells.append(
                 {

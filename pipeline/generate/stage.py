@@ -10,6 +10,7 @@ from pipeline.collect.fetched import now
 from pipeline.generate.draw import DrawingError, draw
 from pipeline.generate.encoding import encode, image_seed
 from pipeline.generate.pictures import AUTHOR, Made, make_pictures
+from pipeline.generate.placeholders import placeholders
 from pipeline.quota import take_per_class
 from pipeline.store import Failures, TableWriter, canonical_json, sha256_bytes, write_rows
 from pipeline.workspace import Progress, Workspace
@@ -70,6 +71,10 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                     "bytes": data,
                 }
             )
+        for card in placeholders(
+            workspace.params.generate.placeholders, workspace.classes(), workspace.params.seed
+        ):
+            images.write(card)
         if workspace.params.generate.pictures:
             made = make_pictures(workspace, lists, failures, progress)
             write_rows(out / "calls.parquet", CALLS, _written(images, made))

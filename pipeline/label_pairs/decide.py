@@ -33,8 +33,8 @@ def grade_joint(kind: PairType, expected: str) -> str:
 
 
 def complete_squares(
-    accepted: Iterable[Mapping[str, Any]],
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    accepted: Iterable[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Separate accepted rows from those that lost a neighbour.
 
     An SSU row needs its query with another safe image and its image with another query, both SSS; a USU

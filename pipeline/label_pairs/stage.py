@@ -24,12 +24,14 @@ from pipeline.annotators import (
     open_panel,
     vote_all,
 )
+from pipeline.cells import Cell
 from pipeline.engine import Request
-from pipeline.label_pairs.batch import next_batch
+from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import PAIRS, TEXT_PAIR_LABELS, VOTES
+from schemas.taxonomy import PairType
 
 __all__ = ["requests", "run"]
 
@@ -41,26 +43,38 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
     Squares are taken in the order they were drafted. Where cells stay short after the wanted number, spare
     neighbours and surplus squares are labelled, `label_pairs.rounds` times at most. Texts are judged without
-    the image; pairs are judged together where that decides: the text was judged safe, as intended.
+    the image; pairs are judged together where that decides: the text was judged safe.
+
+    A pair from templates has the type it was made for, or fails: its answer was made for that type. A written
+    one has the type that its labels give. No cell keeps more written rows than it wants.
     """
     failures = Failures("label_pairs")
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
     plan = json.loads((workspace.stage_dir("synthesize") / "plan.json").read_text())
-    squares = {(p["class"], p["split"]): p["squares"] for p in plan}
+    squares = {(p["class"], p["split"]): p["squares"] for p in plan["squares"]}
+    wanted = {Cell(c["class"], c["type"], c["split"]): c["wanted"] for c in plan["cells"]}
+    written = not squares
     judged: dict[str, Row] = {}
     with open_panel(workspace, "label_pairs") as panel:
-        labeller = _Labeller(workspace, panel.text, panel.pair, progress)
+        labeller = _Labeller(workspace, panel.text, panel.pair, progress, retypes=written)
         for number in range(workspace.params.label_pairs.rounds):
-            batch = next_batch(drafts, judged, squares, number)
+            if written:
+                batch = next_in_cells(drafts, judged, wanted, number)
+            else:
+                batch = next_batch(drafts, judged, squares, number)
             if not batch:
                 break
             judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
-    kept, alone = complete_squares(row for row in judged.values() if row["accepted"])
+    # In the order they were drafted, whatever the round.
+    accepted = [judged[r["pair_id"]] for r in drafts if r["pair_id"] in judged]
+    kept, alone = complete_squares(row for row in accepted if row["accepted"])
     for row in alone:
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
-    for row in drafts:
-        if row["pair_id"] not in judged:
-            failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
+    surplus: list[Row] = []
+    if written:
+        kept, surplus = within_cells(kept, wanted)
+    for row in [*surplus, *(r for r in drafts if r["pair_id"] not in judged)]:
+        failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
     columns = set(PAIRS.names)
     write_rows(out / "pairs.parquet", PAIRS, ({k: v for k, v in r.items() if k in columns} for r in kept))
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for v in labeller.votes))
@@ -112,7 +126,11 @@ class _Labeller:
         text: Sequence[Annotator[TextItem]],
         pair: Sequence[Annotator[PairItem]],
         progress: Progress,
+        *,
+        retypes: bool,
     ) -> None:
+        self._retypes = retypes
+        self._harms = {info.name: info.spec.policy.expected for info in workspace.classes()}
         self._params = workspace.params
         self._text, self._pair, self._progress = text, pair, progress
         self._image_labels = {
@@ -140,7 +158,8 @@ class _Labeller:
             label = text_labels[sha256_text(row["query"])]
             wanted_safe = row["intended_type"][1] == "S"
             row = row | {"text_label": label, "accepted": False}
-            if label.value is None or (label.value == "safe") != wanted_safe:
+            differs = (label.value == "safe") != wanted_safe and not self._retypes
+            if label.value is None or differs:
                 reason = "text could not be scored" if label.value is None else "text label differs"
                 failures.add(row["pair_id"], row["scene"], reason, f"{row['intended_type']}: {row['query']}")
                 done.append(row)
@@ -162,8 +181,11 @@ class _Labeller:
             return row
         pair_safe = joint is not None and joint.value == "safe"
         given = type_of(image["image_safe"], text.value == "safe", pair_safe)
-        refuses_usu = given == "USU" and row["expected"] != "safe_complete"
-        if given != row["intended_type"] or (refuses_usu and pair_safe):
+        kind = row["intended_type"]
+        if self._retypes and given != "USU":  # what a USU row expects only its writer could tell
+            kind = given
+        refuses_usu = kind == "USU" and row["expected"] != "safe_complete"
+        if given != kind or (refuses_usu and pair_safe):
             detail = f"{row['intended_type']}: {row['query']} | {self._images.evidence(row['image_id'])}"
             failures.add(row["pair_id"], row["scene"], "pair label differs", detail)
             return row
@@ -171,15 +193,22 @@ class _Labeller:
         return row | {
             "accepted": True,
             "type": given,
+            "expected": self._expected(row, given),
             "grade_image": image["grade_image"],
             "grade_text": text.value,
-            "grade_joint": grade_joint(given, row["expected"]),
+            "grade_joint": grade_joint(given, self._expected(row, given)),
             "text_score": text.score,
             "pair_score": joint.score if joint else None,
             "agreement": round(sum(agreements) / len(agreements), 3),
             # Who reads a caption cannot tell what else is in the picture.
             "ssu_unverified": given == "SSU" and row["pair_id"] not in self._seen,
         }
+
+    def _expected(self, row: Row, kind: PairType) -> str:
+        """What a pair deserves; one of another type than it was made for what its class's policy says."""
+        if kind == row["intended_type"]:
+            return str(row["expected"])
+        return "comply" if kind == "SSS" else self._harms[row["harm_class"]]
 
     def _labels(
         self,

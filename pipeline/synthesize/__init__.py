@@ -1,5 +1,5 @@
 """Stage synthesize: queries for every combination an image allows, in contrast squares."""
 
-from pipeline.synthesize.stage import run
+from pipeline.synthesize.stage import requests, run
 
-__all__ = ["run"]
+__all__ = ["requests", "run"]

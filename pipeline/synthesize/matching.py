@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["KnownImage", "fill", "plural_forms"]
+__all__ = ["KnownImage", "bare", "fill", "plural_forms"]
 
 _WORDS = re.compile(r"[a-z0-9]+")
 

@@ -11,11 +11,12 @@ label_pairs to try where the labels took the first.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pipeline.cells import Cell
 from pipeline.store import sha256_text
 from pipeline.synthesize.matching import KnownImage, fill
 from schemas.queries import ClassScenes, LatentScene, NeutralScene, Scene, UnsafeScene
@@ -23,7 +24,6 @@ from schemas.taxonomy import ClassInfo, PairType
 
 __all__ = ["Candidate", "assign_scene_sides", "draft_squares", "squares_wanted"]
 
-SIDES = ("train", "test")
 SPARES = 3
 """Spare neighbours of each kind a square is drafted with."""
 S = TypeVar("S", NeutralScene, UnsafeScene)
@@ -44,6 +44,7 @@ class Candidate:
     intended_type: PairType
     expected: str
     spare: bool = False
+    writer: str = ""
 
     @property
     def query_id(self) -> str:
@@ -79,36 +80,13 @@ class _Uses:
         return all((image.image_id, scene.id) not in self.pairs for image in images)
 
 
-def squares_wanted(
-    classes: Sequence[ClassInfo], quota_scale: float, test_share: float, feasible: Callable[[str, str], bool]
-) -> dict[tuple[str, str], int]:
-    """Squares by class and side.
-
-    A class wants as many squares as its largest quota among the four unsafe types. The test side gets its
-    share category by category (at least one), in classes where such squares can be made, so that small
-    builds still test every category.
-    """
-    wanted: dict[tuple[str, str], int] = {}
-    by_category: dict[str, list[ClassInfo]] = defaultdict(list)
-    for info in classes:
-        by_category[info.category].append(info)
-    for infos in by_category.values():
-        total = {
-            i.name: round(quota_scale * max(n for t, n in i.spec.quotas.items() if t != "SSS")) for i in infos
-        }
-        test = max(1, round(test_share * sum(total.values()))) if sum(total.values()) > 1 else 0
-        able = [i.name for i in infos if total[i.name] and feasible(i.name, "test")]
-        given: Counter[str] = Counter()
-        while test and able:
-            name = min(able, key=lambda n: (given[n] / total[n], sha256_text(n)))
-            given[name] += 1
-            test -= 1
-            if given[name] == total[name]:
-                able.remove(name)
-        for info in infos:
-            wanted[info.name, "test"] = given[info.name]
-            wanted[info.name, "train"] = total[info.name] - given[info.name]
-    return wanted
+def squares_wanted(wanted: Mapping[Cell, int]) -> dict[tuple[str, str], int]:
+    """Squares by class and side: as many as the largest of the cells of the four unsafe types wants."""
+    squares: dict[tuple[str, str], int] = {}
+    for cell, number in wanted.items():
+        place = cell.class_name, cell.split
+        squares[place] = max(squares.get(place, 0), number if cell.type != "SSS" else 0)
+    return squares
 
 
 def assign_scene_sides(
@@ -159,7 +137,8 @@ def draft_squares(
     Args:
         info: the class.
         scenes: its scenes on this side.
-        images: every accepted image on this side; B images may be of any class.
+        images: every accepted image on this side; B images may be of any class of HoliSafe's, or that is
+            not younger: those of a class that is added later must not change these squares.
         count: squares to draft; fewer come where images or scenes run out.
         seed: for ties.
 
@@ -292,4 +271,5 @@ class _Square:
             split=image.split,
             intended_type=kind,
             expected=expected,
+            writer=f"template:{scene.id}",
         )

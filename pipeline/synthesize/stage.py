@@ -4,32 +4,88 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.store import Failures, read_rows, write_rows, write_text
+from pipeline.annotators import Panel, open_panel
+from pipeline.cells import SIDES, Cell, cells
+from pipeline.store import Failures, TableWriter, read_rows, write_json, write_rows, write_text
+from pipeline.synthesize.grids import GridSquare, grid_squares
 from pipeline.synthesize.matching import KnownImage
-from pipeline.synthesize.squares import SIDES, Candidate, assign_scene_sides, draft_squares, squares_wanted
+from pipeline.synthesize.squares import Candidate, assign_scene_sides, draft_squares, squares_wanted
+from pipeline.synthesize.writer import (
+    SquareWriter,
+    candidates,
+    load_square_prompt,
+    square_request,
+    write_squares,
+)
 from pipeline.workspace import Progress, Workspace
 from schemas.queries import ClassScenes
-from schemas.rows import QUERIES
+from schemas.rows import CALLS, QUERIES
 from schemas.safeguards import forbidden_reason
+from schemas.taxonomy import ClassInfo, PairType
 
-__all__ = ["known_images", "run"]
+if TYPE_CHECKING:
+    from pipeline.engine import Request
+
+__all__ = ["known_images", "requests", "run", "wanted_cells"]
+
+LENDERS = 19
+"""The last of HoliSafe's ids: the images of its classes may serve as B images in any class."""
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
-    """Write `queries.parquet`, `plan.json` (squares wanted by class and side) and `failures.parquet`.
+    """Write `queries.parquet`, `plan.json` and `failures.parquet`.
 
-    More squares are drafted than wanted; label_pairs takes the surplus where cells stay short.
+    Queries are made from templates, or written where params name a writer; `calls.parquet` then tells which
+    calls they rest on. More are drafted than wanted: label_pairs takes the surplus where cells stay short.
+    `plan.json` has the cells with what is wanted, and for templates the squares by class and side.
     """
     failures = Failures("synthesize")
-    params = workspace.params
     images = known_images(workspace, failures)
+    if workspace.params.synthesize.writer is None:
+        wanted, squares = _from_templates(workspace, images, out, failures, progress)
+    else:
+        wanted, squares = wanted_cells(workspace), {}
+        _written(workspace, wanted, images, out, failures, progress)
+    plan = {
+        "cells": [
+            {"class": c.class_name, "type": c.type, "split": c.split, "wanted": n} for c, n in wanted.items()
+        ],
+        "squares": [{"class": n, "split": s, "squares": k} for (n, s), k in sorted(squares.items())],
+    }
+    write_json(out / "plan.json", plan)
+    failures.write(out)
+
+
+def wanted_cells(workspace: Workspace, testable: Any = lambda _: True) -> dict[Cell, int]:
+    """What the build wants, by cell; `testable` tells of a class whether it can be tested."""
+    params = workspace.params
+    return cells(workspace.classes(), params.quotas, params.quota_scale, params.split.test_share, testable)
+
+
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter, list[Request]]]:
+    """The writer, with the calls that this stage has for it now: one for each square."""
+    name = workspace.params.synthesize.writer
+    if name is None:
+        return
+    writer = SquareWriter(panel.voters[name])
+    prompt = load_square_prompt(_prompt_path(workspace))
+    squares = _grid_squares(workspace, wanted_cells(workspace), known_images(workspace))
+    by_name = {info.name: info for info in workspace.classes()}
+    yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name]) for s in squares]
+
+
+def _from_templates(
+    workspace: Workspace, images: Sequence[KnownImage], out: Path, failures: Failures, progress: Progress
+) -> tuple[dict[Cell, int], dict[tuple[str, str], int]]:
+    params = workspace.params
     by_side = {side: [i for i in images if i.split == side] for side in SIDES}
     sides = _scene_sides(workspace, by_side)
-    classes = workspace.classes()
+    ids = {info.name: info.id for info in workspace.classes()}
 
     def on_side(name: str, side: str) -> ClassScenes:
         scenes = workspace.scenes[name]
@@ -41,29 +97,109 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
     def drafts(name: str, side: str, count: int) -> list[Candidate]:
         info = workspace.taxonomy.by_name(name)
-        return list(draft_squares(info, on_side(name, side), by_side[side], count, params.seed))
+        # What a class is lent must not change when a younger one comes.
+        lent = [i for i in by_side[side] if ids[i.class_name] <= max(LENDERS, ids[name])]
+        return list(draft_squares(info, on_side(name, side), lent, count, params.seed))
 
-    def feasible(name: str, side: str) -> bool:
-        return any(c.intended_type == "SSU" for c in drafts(name, side, 1))
+    def testable(name: str) -> bool:
+        return any(c.intended_type == "SSU" for c in drafts(name, "test", 1))
 
-    wanted = squares_wanted(classes, params.quota_scale, params.split.test_share, feasible)
+    wanted = wanted_cells(workspace, testable)
+    squares = squares_wanted(wanted)
     rows: dict[str, dict[str, Any]] = {}
-    progress.start("synthesize", len(wanted))
-    for (name, side), squares in sorted(wanted.items()):
-        found = drafts(name, side, math.ceil(squares * params.synthesize.surplus))
+    progress.start("synthesize", len(squares))
+    for (name, side), number in sorted(squares.items()):
+        found = drafts(name, side, math.ceil(number * params.synthesize.surplus))
         # What stands in a square comes before what is a spare of another.
         for candidate in sorted(found, key=lambda c: c.spare):
             if reason := forbidden_reason(candidate.query):
                 failures.add(candidate.pair_id, candidate.scene, "query refused", reason)
             elif candidate.pair_id not in rows:
                 rows[candidate.pair_id] = _row(candidate)
-        if squares and not any(r["harm_class"] == name and r["split"] == side for r in rows.values()):
+        if number and not any(r["harm_class"] == name and r["split"] == side for r in rows.values()):
             failures.add("", name, "no square possible", f"no images or scenes of {name} on side {side}")
         progress.advance()
     write_rows(out / "queries.parquet", QUERIES, rows.values())
-    plan = [{"class": n, "split": s, "squares": k} for (n, s), k in sorted(wanted.items())]
-    write_text(out / "plan.json", json.dumps(plan, indent=1) + "\n")
-    failures.write(out)
+    return wanted, squares
+
+
+def _written(
+    workspace: Workspace,
+    wanted: Mapping[Cell, int],
+    images: Sequence[KnownImage],
+    out: Path,
+    failures: Failures,
+    progress: Progress,
+) -> None:
+    params = workspace.params
+    squares = _grid_squares(workspace, wanted, images, failures)
+    by_name = {info.name: info for info in workspace.classes()}
+    prompt = load_square_prompt(_prompt_path(workspace))
+    seen: set[str] = set()
+    calls = []
+    with (
+        open_panel(workspace, "synthesize") as panel,
+        TableWriter(out / "queries.parquet", QUERIES) as queries,
+    ):
+        writer = SquareWriter(panel.voters[str(params.synthesize.writer)])
+        for square, said, key in write_squares(
+            writer,
+            prompt,
+            squares,
+            by_name,
+            attempts=params.synthesize.attempts,
+            opening_share=params.synthesize.opening_share,
+            failures=failures,
+            progress=progress,
+        ):
+            calls.append({"item_id": square.id, "call_key": key})
+            for candidate in candidates(square, said, by_name[square.class_name], writer.origin):
+                if candidate.pair_id not in seen:
+                    seen.add(candidate.pair_id)
+                    queries.write(_row(candidate))
+    write_rows(out / "calls.parquet", CALLS, calls)
+
+
+def _grid_squares(
+    workspace: Workspace,
+    wanted: Mapping[Cell, int],
+    images: Sequence[KnownImage],
+    failures: Failures | None = None,
+) -> list[GridSquare]:
+    """The squares of every class and side, in the order of the classes' ids."""
+    found: list[GridSquare] = []
+    for info in sorted(workspace.classes(), key=lambda c: c.id):
+        for side in SIDES:
+            of_class = {
+                kind: n for (name, kind, split), n in wanted.items() if (name, split) == (info.name, side)
+            }
+            mine = [i for i in images if (i.class_name, i.split) == (info.name, side)]
+            squares = grid_squares(info.name, side, of_class, mine, workspace.params.synthesize.surplus)
+            found += squares
+            if failures is not None:
+                _tell_missing(info, side, of_class, mine, failures)
+    return found
+
+
+def _tell_missing(
+    info: ClassInfo,
+    side: str,
+    wanted: Mapping[PairType, int],
+    images: Sequence[KnownImage],
+    failures: Failures,
+) -> None:
+    """Cells that nothing can fill."""
+    for safe in (True, False):
+        kinds = [kind for kind in wanted if kind.startswith("S") == safe]
+        if any(wanted[kind] for kind in kinds) and not any(i.safe == safe for i in images):
+            word = "safe" if safe else "unsafe"
+            failures.add(
+                "", info.name, "no square possible", f"no {word} images of {info.name} on side {side}"
+            )
+
+
+def _prompt_path(workspace: Workspace) -> Path:
+    return workspace.root / workspace.params.prompts / "synthesize" / "square.yaml"
 
 
 def known_images(workspace: Workspace, failures: Failures | None = None) -> list[KnownImage]:
@@ -116,5 +252,4 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     return asdict(candidate) | {
         "pair_id": candidate.pair_id,
         "query_id": candidate.query_id,
-        "writer": f"template:{candidate.scene}",
     }

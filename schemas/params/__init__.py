@@ -18,6 +18,7 @@ from schemas.params.collect import (
 )
 from schemas.params.encoder import CheckpointEncoder, EmbeddedEncoder, Encoder
 from schemas.params.endpoints import (
+    QUESTIONS,
     Annotators,
     Budget,
     EmbeddedEndpoint,
@@ -25,10 +26,12 @@ from schemas.params.endpoints import (
     Prices,
     RemoteEndpoint,
     ScriptedEndpoint,
+    Trained,
 )
-from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures
+from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures, Placeholders
 
 __all__ = [
+    "QUESTIONS",
     "Annotators",
     "Assemble",
     "BlockList",
@@ -51,11 +54,13 @@ __all__ = [
     "Params",
     "PerClass",
     "Pictures",
+    "Placeholders",
     "Prices",
     "RemoteEndpoint",
     "ScriptedEndpoint",
     "Source",
     "Thresholds",
+    "Trained",
     "UrlsSource",
     "WebDatasetSource",
     "load_params",

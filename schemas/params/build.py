@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.errors import InputError, load_yaml, validated
 from schemas.params._base import Share, Strict
 from schemas.params.collect import Collect, UrlsSource, WebDatasetSource
 from schemas.params.encoder import Encoder
 from schemas.params.endpoints import (
+    QUESTIONS,
     Annotators,
     Budget,
     EmbeddedEndpoint,
@@ -21,6 +22,7 @@ from schemas.params.endpoints import (
     ScriptedEndpoint,
 )
 from schemas.params.generate import Generate
+from schemas.taxonomy import PAIR_TYPES, PairType
 
 __all__ = ["Assemble", "Curate", "LabelPairs", "Params", "Split", "Synthesize", "Thresholds", "load_params"]
 
@@ -61,9 +63,17 @@ class Thresholds(Strict):
 
 
 class Synthesize(Strict):
-    """How many squares are drafted."""
+    """Who writes queries, and how many squares are drafted."""
 
+    writer: str | None = Field(
+        default=None, description="the endpoint that writes queries; null: they are made from templates"
+    )
     surplus: float = Field(ge=1, description="squares drafted for each square wanted")
+    attempts: int = Field(default=3, ge=1, le=10, description="how often a writer is asked for one square")
+    opening_share: Share = Field(
+        default=0.1,
+        description="the most of a class's written queries that may begin with the same three words",
+    )
 
 
 class LabelPairs(Strict):
@@ -83,12 +93,17 @@ class Assemble(Strict):
 class Params(Strict):
     """The whole file."""
 
-    profile: Literal["embedded"]
-    tier: Literal["demo"]
+    profile: Literal["embedded", "holisafe", "rehearsal"]
+    tier: Literal["demo", "standard"] = Field(
+        description="demo: no claim of quality rests on it; so with embedded or scripted models alone"
+    )
     seed: int = Field(ge=0)
     taxonomy: Path
     prompts: Path
     quota_scale: float = Field(gt=0)
+    quotas: dict[str, dict[PairType, Annotated[int, Field(ge=0)]]] = Field(
+        default={}, description="pairs by class and type, in place of the taxonomy's"
+    )
     only_classes: list[str] = Field(default=[], description="empty: every class of the taxonomy")
     collect: Collect
     generate: Generate
@@ -113,10 +128,18 @@ class Params(Strict):
                 raise ValueError(f"curate.leak_{name} must be at least curate.near_duplicate_{name}")
         return self
 
+    @field_validator("quotas")
+    @classmethod
+    def _every_type(cls, quotas: dict[str, dict[PairType, int]]) -> dict[str, dict[PairType, int]]:
+        for name, given in quotas.items():
+            if missing := [t for t in PAIR_TYPES if t not in given]:
+                raise ValueError(f"{name}: no quota for {', '.join(missing)}; write 0 where none is wanted")
+        return quotas
+
     @model_validator(mode="after")
     def _known_voters(self) -> Params:
         used = set()
-        for question in Annotators.model_fields:
+        for question in QUESTIONS:
             names = getattr(self.annotators, question)
             if unknown := [name for name in names if name not in self.endpoints]:
                 raise ValueError(f"annotators.{question}: there is no endpoint {unknown[0]!r}")
@@ -158,8 +181,11 @@ class Params(Strict):
             raise ValueError(f"generate.writer: there is no endpoint {writer!r}")
         if len({self.endpoints[name].kind == "scripted" for name in self.asked()}) > 1:
             raise ValueError("generate: scripted endpoints and real ones cannot serve one build")
-        if writer is None:
-            return self
+        if writer is not None:
+            self._no_captions_by_voters(writer)
+        return self
+
+    def _no_captions_by_voters(self, writer: str) -> None:
         for question in ("image_safe", "pair_safe"):
             for name, said in self.voters(question).items():
                 if said.sees == "words" and said.family == self.endpoints[writer].family:
@@ -167,6 +193,35 @@ class Params(Strict):
                         f"generate.writer: {writer!r} would write the captions by which {name!r}, of "
                         f"the same family, votes on {question}; name a writer of another family"
                     )
+
+    @model_validator(mode="after")
+    def _independent_writer(self) -> Params:
+        writer = self.synthesize.writer
+        if writer is None:
+            return self
+        if writer not in self.endpoints:
+            raise ValueError(f"synthesize.writer: there is no endpoint {writer!r}")
+        for question in ("text_safe", "pair_safe"):
+            for name, said in self.voters(question).items():
+                if said.family == self.endpoints[writer].family:
+                    raise ValueError(
+                        f"synthesize.writer: {writer!r} would write the queries that {name!r}, of the same "
+                        f"family, votes on ({question}); name a writer of another family"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _rehearsed(self) -> Params:
+        asked = [name for name in self.asked() if self.endpoints[name].kind != "scripted"]
+        if self.generate.placeholders and asked:
+            raise ValueError(f"generate.placeholders: are for rehearsals, and {asked[0]!r} is not scripted")
+        return self
+
+    @model_validator(mode="after")
+    def _marked_demo(self) -> Params:
+        asked = {self.endpoints[name].kind for name in self.asked()}
+        if self.tier != "demo" and not asked & {"remote"}:
+            raise ValueError("tier: a build that asks embedded or scripted models alone is `demo`")
         return self
 
     def allowed(self, name: str) -> frozenset[str] | None:
@@ -176,7 +231,7 @@ class Params(Strict):
 
     def asked(self, questions: Iterable[str] | None = None) -> list[str]:
         """The endpoints that are asked some questions, by default all."""
-        named = [*Annotators.model_fields, "image_prompt", "picture"] if questions is None else questions
+        named = [*QUESTIONS, "image_prompt", "picture", "query"] if questions is None else questions
         return sorted({name for question in named for name in self.voters(question)})
 
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
@@ -184,6 +239,8 @@ class Params(Strict):
         if question == "image_prompt":
             writer = self.generate.writer
             names = [writer] if writer is not None and self.generate.pictures else []
+        elif question == "query":
+            names = [self.synthesize.writer] if self.synthesize.writer is not None else []
         elif question == "picture":
             names = [maker.endpoint for maker in self.generate.pictures if maker.kind == "images_api"]
         else:

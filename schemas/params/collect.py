@@ -175,7 +175,7 @@ class BlockList(Strict):
 class Collect(Strict):
     """Where images come from."""
 
-    sources: list[Source] = Field(min_length=1)
+    sources: list[Source] = Field(default=[])
     per_class: PerClass
     max_bytes: int = Field(gt=0, description="a larger file is not read")
     block_lists: list[BlockList] = Field(default=[], description="of images that must not be kept")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from schemas.params._base import Strict
 
 __all__ = [
+    "QUESTIONS",
     "Annotators",
     "Budget",
     "EmbeddedEndpoint",
@@ -17,6 +18,7 @@ __all__ = [
     "Prices",
     "RemoteEndpoint",
     "ScriptedEndpoint",
+    "Trained",
 ]
 
 
@@ -97,19 +99,27 @@ class ScriptedEndpoint(_Served):
 Endpoint = Annotated[EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint, Field(discriminator="kind")]
 
 
+Trained = Literal["encoder", "nudity", "nearest_class", "text_head", "pair_head"]
+"""What votes without being asked through an endpoint: networks that run here."""
+
+QUESTIONS = ("image_safe", "text_safe", "pair_safe")
+"""What endpoints vote on."""
+
+
 class Annotators(Strict):
-    """Which endpoints vote on each question, beside the encoders and heads that always do."""
+    """Which endpoints vote on each question, and which networks of our own beside them."""
 
     image_safe: list[str] = Field(min_length=1)
     text_safe: list[str] = Field(min_length=1)
     pair_safe: list[str] = Field(min_length=1)
+    trained: list[Trained] = Field(default=list(get_args(Trained)))
 
 
 class Budget(Strict):
     """The most that model calls may cost, over all runs; null for no cap."""
 
     total: float | None = Field(default=None, ge=0, description="US dollars")
-    stages: dict[Literal["generate", "label_images", "label_pairs"], float] = Field(
+    stages: dict[Literal["generate", "label_images", "synthesize", "label_pairs"], float] = Field(
         default={}, description="US dollars, by stage"
     )
 

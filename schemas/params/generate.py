@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from schemas.params._base import PerClass, Strict
 
-__all__ = ["DiffusionPictures", "Generate", "ImagesApiPictures", "Pictures"]
+__all__ = ["DiffusionPictures", "Generate", "ImagesApiPictures", "Pictures", "Placeholders"]
 
 Side = Annotated[int, Field(ge=64, le=4096)]
 
@@ -64,6 +64,13 @@ class ImagesApiPictures(_Pictures):
 Pictures = Annotated[DiffusionPictures | ImagesApiPictures, Field(discriminator="kind")]
 
 
+class Placeholders(Strict):
+    """Cards that stand for pictures in a rehearsal: a pattern, and in words what they stand for."""
+
+    classes: list[str] = Field(default=[], description="empty: every class that the build covers")
+    per_class: PerClass
+
+
 class Generate(Strict):
     """Which images are made."""
 
@@ -72,6 +79,9 @@ class Generate(Strict):
         default=None, description="the endpoint that writes prompts for pictures; null: they are composed"
     )
     pictures: list[Pictures] = Field(default=[], description="the models that make them")
+    placeholders: list[Placeholders] = Field(
+        default=[], description="for rehearsals, where every endpoint is scripted"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Generate:

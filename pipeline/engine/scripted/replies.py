@@ -186,7 +186,7 @@ class Answerer:
         user_texts, characters = self._read(body.get("messages"))
         if self._struck(fault):
             return Reply(fault)
-        rule, text = self._answer(user_texts)
+        rule, text = self._answer(user_texts, digest)
         if fault == "garbled":
             return Reply(fault, 200)
         if fault == "truncated":
@@ -215,11 +215,11 @@ class Answerer:
         }
         return Reply(fault or ("refused" if refused else "ok"), 200, completion)
 
-    def _answer(self, user_texts: list[str]) -> tuple[Rule, str]:
+    def _answer(self, user_texts: list[str], digest: str) -> tuple[Rule, str]:
         for pattern, rule in self._rules:
             for text in reversed(user_texts) if rule.earlier else user_texts[-1:]:
                 if found := pattern.search(text):
-                    return rule, rule.expanded(found)
+                    return rule, rule.expanded(found, f"{self._script.seed}:{digest}")
         last = user_texts[-1] if user_texts else ""
         raise RejectedError(400, f"No rule of the script matches {last[:200]!r}", "messages")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,6 +22,8 @@ Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Feature = Literal["json_schema", "tools", "logprobs"]
 
 _REFERENCE = re.compile(r"\\(?:[1-9]\d?|g<\w+>)")
+_SYLLABLES = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+_INVENTED = re.compile(r"\\w\{([1-9]\d?)\}")
 
 
 class _Strict(BaseModel):
@@ -65,10 +69,12 @@ class Rule(_Strict):
         """The compiled `match`."""
         return re.compile("(?s).*" if self.match is None else self.match)
 
-    def expanded(self, found: re.Match[str]) -> str:
-        """The refusal or the answer as text, with what the groups caught."""
+    def expanded(self, found: re.Match[str], salt: str) -> str:
+        """The refusal or the answer as text, with what the groups caught, and words invented from `salt`."""
+        words = _invented(salt)
 
         def fill(text: str) -> str:
+            text = _INVENTED.sub(lambda said: " ".join(islice(words, int(said[1]))), text)
             return _REFERENCE.sub(lambda reference: found.expand(reference[0]), text)
 
         if self.refusal is not None:
@@ -119,6 +125,13 @@ class Script(_Strict):
     faults: Faults = Faults()
     batch_s: Duration = Field(default=0, description="how long a batch takes")
     batch_expires: Share = Field(default=0, description="the share of a batch's lines that run out of time")
+
+
+def _invented(salt: str) -> Iterator[str]:
+    """Words that mean nothing, always the same for the same salt."""
+    for n in count():
+        bits = hashlib.sha256(f"{salt}:{n}".encode()).digest()
+        yield "".join(_SYLLABLES[byte % len(_SYLLABLES)] for byte in bits[1 : 2 + bits[0] % 3])
 
 
 def load_script(path: Path) -> Script:

@@ -1,0 +1,284 @@
+"""Squares for a writer: which images stand in each, and how many rows of each type it gives.
+
+A grid asks each of its latent queries about several safe images of one kind of subject, since a dataset has
+more SSU rows than SSS neighbours for them:
+
+    safe images A:     latent x images -> SSU   neutral, one an image -> SSS   unsafe -> SUU
+    safe image B:      latent          -> SSS
+    unsafe images U:                            neutral               -> USU   unsafe -> UUU
+
+A plain square is the same without latent queries. Which images stand in a square hangs on their ids alone
+and on nothing of another class, and a larger quota adds squares and changes none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from pipeline.store import sha256_text
+from pipeline.synthesize.matching import KnownImage, bare
+from schemas.errors import InputError
+from schemas.taxonomy import PairType
+
+__all__ = ["GridSquare", "Slot", "grid_squares", "slots"]
+
+GRIDS = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4))
+"""Latent queries and images of a grid; the first whose SSS rows are not too many is taken."""
+ROOM = 0.9
+"""The share of a class's SSS rows that grids may take; the others are neutral queries for USU rows."""
+SLACK = 1.08
+"""SSU rows that grids have places for, for each that is wanted."""
+SAFE, UNSAFE = 4, 8
+"""Images that a square takes of each side."""
+LENT = 2
+"""Safe images of other kinds that latent queries are harmless about."""
+QUERIES = 4
+"""Unsafe queries of a square, each asked of several images."""
+KINDS: tuple[PairType, ...] = ("SSU", "SUU", "USU", "UUU")
+
+
+@dataclass(frozen=True, slots=True)
+class GridSquare:
+    """What one call to a writer is about.
+
+    Attributes:
+        class_name: whose harm it shows.
+        split: the side of its images.
+        rank: squares of a class and side, from 0; those from `wanted` on are surplus.
+        surplus: whether it is drafted for rows that the labels take.
+        a: safe images of one kind of subject.
+        b: safe images of other kinds, the second in reserve; none in a plain square.
+        u: unsafe images.
+        latent: queries that are harmless as text and harmful about A.
+        neutral: queries that are harmless about A.
+        unsafe: queries that are harmful as text.
+        rows: how many rows of SSU, SUU, USU and UUU are wanted of it.
+    """
+
+    class_name: str
+    split: str
+    rank: int
+    surplus: bool
+    a: tuple[KnownImage, ...]
+    b: tuple[KnownImage, ...]
+    u: tuple[KnownImage, ...]
+    latent: int
+    neutral: int
+    unsafe: int
+    rows: Mapping[PairType, int]
+
+    @property
+    def id(self) -> str:
+        """Of what it is about."""
+        images = [*self.a, *self.b, *self.u]
+        said = f"{self.class_name}:{self.latent}:{self.neutral}:{self.unsafe}"
+        return sha256_text(":".join([said, *(image.image_id for image in images)]))[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A row that a square can give: one of its queries about one of its images.
+
+    Attributes:
+        type: what it is meant to be.
+        kind: which list of queries.
+        query: its place there.
+        image: what it asks about.
+        role: of the image in the square.
+        spare: it is there for rows that the labels take.
+    """
+
+    type: PairType
+    kind: str
+    query: int
+    image: KnownImage
+    role: str
+    spare: bool
+
+
+def grid_squares(
+    class_name: str,
+    split: str,
+    wanted: Mapping[PairType, int],
+    images: Sequence[KnownImage],
+    surplus: float,
+) -> list[GridSquare]:
+    """The squares that fill the cells of one class and side, and surplus ones.
+
+    Args:
+        class_name: the class.
+        split: the side.
+        wanted: rows of each type.
+        images: the accepted images of the class on that side.
+        surplus: squares drafted for each square wanted, at least 1.
+
+    Returns:
+        Grids, then plain squares; none where the class wants nothing or has no images for it.
+
+    Raises:
+        InputError: when the quotas cannot be filled together.
+    """
+    safe, unsafe = _ordered(images, safe=True), _ordered(images, safe=False)
+    x, y, grids = _grid(class_name, split, wanted)
+    asked, plain = _plain(wanted, x, y, grids)
+    neutral = y * grids + asked
+    if wanted["USU"] > UNSAFE * neutral:
+        raise InputError(
+            f"quotas: {class_name}: {wanted['USU']} USU rows ({split}) need neutral queries of at least "
+            f"{math.ceil(wanted['USU'] / UNSAFE)} SSS rows beside those of SSU rows; raise SSS or lower USU"
+        )
+    if not safe:
+        return []
+    unsafe_queries = QUERIES if wanted["SUU"] or wanted["UUU"] else 0
+    found: list[GridSquare] = []
+    weights = [y] * grids + [1] * plain
+    shares = {
+        "SSU": _shared(wanted["SSU"], [x * y] * grids + [0] * plain),
+        "SUU": _shared(wanted["SUU"], weights, SAFE * unsafe_queries),
+        "USU": _shared(wanted["USU"] if unsafe else 0, [y] * grids + [1] * asked + [0] * (plain - asked)),
+        "UUU": _shared(wanted["UUU"] if unsafe else 0, weights, UNSAFE * unsafe_queries),
+    }
+    for n in range(math.ceil(grids * surplus) + math.ceil(plain * surplus)):
+        # Surplus squares come last, whatever their kind.
+        is_grid, place = _nth(n, grids, plain, surplus)
+        extra = n >= grids + plain
+        rows = {kind: 0 if extra else shares[kind][n] for kind in KINDS}
+        a, b, u = _images(safe, unsafe, place, plain=not is_grid)
+        if is_grid and not b:
+            continue
+        queries = (x, min(y, len(a))) if is_grid else (0, int(place < asked or extra))
+        found.append(GridSquare(class_name, split, n, extra, a, b, u, *queries, unsafe_queries, rows))
+    return found
+
+
+def slots(square: GridSquare) -> Iterator[Slot]:
+    """Every row that a square can give, type by type: first those that are wanted of it, then spares."""
+    a = square.a[: max(1, square.neutral)]
+    all_spare = square.surplus
+    for n, image in enumerate(square.b):
+        for query in range(square.latent):
+            yield Slot("SSS", "latent", query, image, "b_latent", all_spare or n > 0)
+    for n, image in enumerate(a[: square.neutral]):
+        yield Slot("SSS", "neutral", n, image, "a_neutral", all_spare)
+    # Another query for each image, and another image for each query, should the labels take the first.
+    for n in range(square.neutral):
+        image = square.a[(n + 1) % len(square.a)]
+        if image != square.a[n]:
+            yield Slot("SSS", "neutral", n, image, "a_neutral", True)
+    pairs = {
+        "SSU": _crossed(a, square.latent),
+        "SUU": _crossed(square.a, square.unsafe),
+        "USU": _crossed(square.u, square.neutral),
+        "UUU": _crossed(square.u, square.unsafe),
+    }
+    roles = {"SSU": "a_latent", "SUU": "a_unsafe", "USU": "u_neutral", "UUU": "u_unsafe"}
+    lists = {"SSU": "latent", "SUU": "unsafe", "USU": "neutral", "UUU": "unsafe"}
+    for kind in KINDS:
+        given = square.rows[kind]
+        # A few more than are wanted: labels take some.
+        most = len(a) * square.latent if kind == "SSU" else given + max(2, given // 2)
+        for n, (image, query) in enumerate(pairs[kind]):
+            if n >= most:
+                break
+            yield Slot(kind, lists[kind], query, image, roles[kind], all_spare or n >= given)
+
+
+def _grid(class_name: str, split: str, wanted: Mapping[PairType, int]) -> tuple[int, int, int]:
+    """Latent queries and images of a grid, and how many grids the SSU rows take."""
+    ssu, sss = wanted["SSU"], wanted["SSS"]
+    if not ssu:
+        return 0, 1, 0
+    # A few rows more than are wanted: the labels take some.
+    for room, slack in ((ROOM, SLACK), (1.0, SLACK), (1.0, 1.0)):
+        for x, y in GRIDS:
+            grids = math.ceil(ssu * slack / (x * y))
+            if grids * (x + y) <= sss * room:
+                return x, y, grids
+    x, y = next(((x, y) for x, y in GRIDS if x * y >= ssu), GRIDS[-1])
+    if sss >= x + y or split == "test":
+        return x, y, math.ceil(ssu / (x * y))
+    raise InputError(
+        f"quotas: {class_name}: {ssu} SSU rows ({split}) need {math.ceil(ssu / (x * y)) * (x + y)} SSS rows "
+        f"as neighbours, and {sss} are wanted; raise SSS or lower SSU"
+    )
+
+
+def _plain(wanted: Mapping[PairType, int], x: int, y: int, grids: int) -> tuple[int, int]:
+    """Plain squares with a neutral query, one for each SSS row that grids leave; and how many there are.
+
+    Those without one are there where unsafe queries need them.
+    """
+    left = max(0, wanted["SSS"] - grids * (x + y))
+    places = max(wanted["SUU"] / (SAFE * QUERIES), wanted["UUU"] / (UNSAFE * QUERIES))
+    return left, max(left, math.ceil(places) - grids)
+
+
+def _nth(n: int, grids: int, plain: int, surplus: float) -> tuple[bool, int]:
+    """Whether the n-th square is a grid, and its place among its kind: wanted ones, then surplus ones."""
+    if n < grids + plain:
+        return (True, n) if n < grids else (False, n - grids)
+    n -= grids + plain
+    more = math.ceil(grids * surplus) - grids
+    return (True, grids + n) if n < more else (False, plain + n - more)
+
+
+def _images(
+    safe: Sequence[KnownImage], unsafe: Sequence[KnownImage], place: int, *, plain: bool
+) -> tuple[tuple[KnownImage, ...], tuple[KnownImage, ...], tuple[KnownImage, ...]]:
+    """The images of a square; grids take them from the front, plain squares from the back."""
+    a = _block(safe[::-1] if plain else safe, place, SAFE)
+    u = _block(unsafe[::-1] if plain else unsafe, place, UNSAFE)
+    if plain:
+        return a, (), u
+    start = place * SAFE + len(safe) // 2
+    others = (safe[(start + i) % len(safe)] for i in range(len(safe)))
+    kinds = {_kind(image) for image in a}
+    return a, tuple(islice((image for image in others if _kind(image) not in kinds), LENT)), u
+
+
+def _block(images: Sequence[KnownImage], place: int, size: int) -> tuple[KnownImage, ...]:
+    """`size` images from a place on, around the end, each once."""
+    size = min(size, len(images))
+    return tuple(images[(place * size + i) % len(images)] for i in range(size))
+
+
+def _ordered(images: Sequence[KnownImage], *, safe: bool) -> list[KnownImage]:
+    """One side's images, those of one kind of subject together; both in the order of a hash."""
+    return sorted(
+        (image for image in images if image.safe == safe),
+        key=lambda image: (sha256_text(_kind(image)), image.image_id),
+    )
+
+
+def _kind(image: KnownImage) -> str:
+    return image.objects[0] if image.objects else bare(image.subject)
+
+
+def _shared(total: int, weights: Sequence[int], most: int | None = None) -> list[int]:
+    """A number divided by weights into whole ones, by the largest remainder; none above `most`."""
+    whole = sum(weights)
+    if not whole:
+        return [0] * len(weights)
+    exact = [total * weight / whole for weight in weights]
+    parts = [int(value) for value in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (parts[i] - exact[i], i))
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
+    if most is not None and max(parts) > most:
+        over = sum(max(0, part - most) for part in parts)
+        parts = [min(part, most) for part in parts]
+        for i in sorted(range(len(parts)), key=lambda i: (parts[i], i)):
+            step = min(over, most - parts[i])
+            parts[i] += step
+            over -= step
+    return parts
+
+
+def _crossed(images: Sequence[KnownImage], queries: int) -> Iterator[tuple[KnownImage, int]]:
+    """Every image with every query, so that both change from one row to the next."""
+    for n in range(len(images) * queries):
+        i = n % len(images)
+        yield images[i], (n // len(images) + i) % queries

@@ -1,0 +1,361 @@
+"""Queries by a language or vision-language model: one call writes those of one square."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from pipeline.store import canonical_json, sha256_text
+from pipeline.synthesize.grids import GridSquare, slots
+from pipeline.synthesize.matching import KnownImage, bare
+from pipeline.synthesize.squares import Candidate
+from pipeline.synthesize.variety import NearQueries, Openings
+from schemas.errors import load_yaml, validated
+from schemas.safeguards import OPERATIONAL, forbidden_reason
+
+if TYPE_CHECKING:
+    from pipeline.annotators import Voter
+    from pipeline.engine import Answer, Request
+    from pipeline.store import Failures
+    from pipeline.workspace import Progress
+    from schemas.taxonomy import ClassInfo
+
+__all__ = [
+    "SquarePrompt",
+    "SquareWriter",
+    "Written",
+    "candidates",
+    "load_square_prompt",
+    "square_request",
+    "write_squares",
+]
+
+PARAMS = {"temperature": 0, "max_tokens": 1200}
+LONGEST = 400
+"""Characters of a query; benchmarks have none that are longer."""
+SHOWN = 3
+"""Unsafe pictures that a writer is shown; the others are of the same class."""
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Query(_Strict):
+    query: str = Field(description="one question or wish, as a person would type it")
+
+
+class _Neutral(_Query):
+    on_unsafe: Literal["refuse", "safe_complete", "support"] = Field(
+        description="what the same words deserve about a picture of U"
+    )
+
+
+class Written(_Strict):
+    """The answer of a writer: queries by kind."""
+
+    latent: list[_Query] = Field(description="harmless as text and about B, harmful about A")
+    neutral: list[_Neutral] = Field(description="harmless as text and about A")
+    unsafe: list[_Query] = Field(description="harmful as text")
+
+    def queries(self, kind: str) -> list[str]:
+        """The texts of one kind."""
+        return [" ".join(said.query.split()) for said in getattr(self, kind)]
+
+
+class _Counts(_Strict):
+    latent: int = Field(ge=0)
+    neutral: int = Field(ge=0)
+    unsafe: int = Field(ge=0)
+
+
+class _Example(_Strict):
+    class_: Text = Field(alias="class")
+    policy: Text
+    a: list[Text] = Field(min_length=1)
+    b: list[Text]
+    u: list[Text]
+    manner: Text
+    wish: Text
+    counts: _Counts
+    answer: Written
+
+
+class SquarePrompt(_Strict):
+    """`prompts/synthesize/square.yaml`.
+
+    Attributes:
+        version: raised when the wording changes.
+        note: what was tried and measured.
+        manners: how a person may ask; one is drawn for each square.
+        wishes: what a person may want.
+        system: what a writer is told.
+        examples: squares with their answers.
+    """
+
+    version: int = Field(ge=1)
+    note: Text
+    manners: list[Text] = Field(min_length=2)
+    wishes: list[Text] = Field(min_length=2)
+    system: Text
+    examples: list[_Example] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class SquareWriter:
+    """Who writes queries, as plans call it."""
+
+    voter: Voter
+
+    @property
+    def name(self) -> str:
+        """What plans call it."""
+        return f"query-writer@{self.voter.name}"
+
+    @property
+    def origin(self) -> str:
+        """What rows say of who wrote them."""
+        return f"{self.voter.backend_id}/{self.voter.model}"
+
+
+def load_square_prompt(path: Path) -> SquarePrompt:
+    """Read and check the prompt file.
+
+    Raises:
+        InputError: naming the file and the path of every wrong field.
+    """
+    return validated(SquarePrompt, load_yaml(path), path)
+
+
+def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info: ClassInfo) -> Request:
+    """The call that has the queries of a square written.
+
+    Its pictures are given in words, or to a writer that sees pixels by their hash.
+    """
+    from pipeline.engine import Request
+
+    messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}]
+    for example in prompt.examples:
+        asked = _question(
+            example.class_,
+            example.policy,
+            (example.a, example.b, example.u),
+            example.manner,
+            example.wish,
+            example.counts.model_dump(),
+        )
+        messages.append({"role": "user", "content": asked})
+        messages.append({"role": "assistant", "content": json.dumps(example.answer.model_dump())})
+    shown = (square.a[: max(1, square.neutral)], square.b, square.u[:SHOWN])
+    a, b, u = ([image.caption or image.subject for image in images] for images in shown)
+    policy = info.spec.policy
+    told = f"Unsafe: {policy.pair.unsafe} Safe: {policy.pair.safe} Protective: {policy.protective}"
+    counts = {"latent": square.latent, "neutral": square.neutral, "unsafe": square.unsafe}
+    asked = _question(
+        info.spec.title,
+        told,
+        (a, b, u),
+        _drawn(prompt.manners, square, "manner"),
+        _drawn(prompt.wishes, square, "wish"),
+        counts,
+    )
+    messages.append({"role": "user", "content": asked})
+    params = {k: v for k, v in {**PARAMS, **voter.parameters}.items() if v is not None}
+    return Request(voter.backend_id, voter.model, messages, params, Written)
+
+
+def write_squares(
+    writer: SquareWriter,
+    prompt: SquarePrompt,
+    squares: Sequence[GridSquare],
+    classes: Mapping[str, ClassInfo],
+    *,
+    attempts: int,
+    opening_share: float,
+    failures: Failures,
+    progress: Progress,
+) -> Iterator[tuple[GridSquare, Written, str]]:
+    """Have the queries of all squares written, and those with a fault again, with the reason.
+
+    Squares are looked at in their order, so that what comes later is what is written anew. A square whose
+    queries still have a fault after `attempts` calls is a failure.
+
+    Args:
+        writer: who is asked.
+        prompt: the prompt file.
+        squares: in the order of their classes' ids.
+        classes: by name.
+        attempts: calls for one square at most.
+        opening_share: the most of a class's queries that may begin alike, 0..1.
+        failures: takes the squares that were not written.
+        progress: is told of each call.
+
+    Yields:
+        Each square that was written, with its queries and the key of the call, in the order of the squares.
+
+    Raises:
+        EndpointError: when the endpoint cannot be used, or the budget is spent. What was written is kept.
+    """
+    voter = writer.voter
+    check = _Checks(squares, opening_share)
+    asked = [square_request(voter, prompt, square, classes[square.class_name]) for square in squares]
+    done: dict[int, tuple[Written, str]] = {}
+    open_places = list(range(len(squares)))
+    for attempt in range(attempts):
+        if not open_places:
+            break
+        progress.start("queries" if attempt == 0 else f"queries, again ({attempt})", len(open_places))
+        answers = _answers(voter, [asked[i] for i in open_places], progress)
+        again = []
+        for place, answer in zip(open_places, answers, strict=True):
+            said = answer.value if isinstance(answer.value, Written) else None
+            fault = check.fault(squares[place], said) if said else f"{answer.status}: {answer.error}"
+            if said and not fault:
+                check.take(squares[place], said)
+                done[place] = said, answer.key
+            elif attempt + 1 < attempts and answer.raw and answer.status != "blocked":
+                asked[place] = asked[place].asked_again(answer.raw, fault)
+                again.append(place)
+            else:
+                raw = "" if answer.status == "blocked" else f" | {answer.raw}"
+                failures.add(squares[place].id, "square", "queries not written", fault + raw)
+        open_places = again
+    for place in sorted(done):
+        yield squares[place], *done[place]
+
+
+def candidates(square: GridSquare, said: Written, info: ClassInfo, writer: str) -> Iterator[Candidate]:
+    """The rows of a square with its queries."""
+    for slot in slots(square):
+        query = said.queries(slot.kind)[slot.query]
+        expected: str = info.spec.policy.expected
+        if slot.type == "SSS":
+            expected = "comply"
+        elif slot.type == "USU":
+            expected = said.neutral[slot.query].on_unsafe
+        yield Candidate(
+            image_id=slot.image.image_id,
+            query=query,
+            scene=f"{info.name}.{slot.kind}.{sha256_text(query)[:12]}",
+            square=square.id,
+            rank=square.rank,
+            role=slot.role,
+            harm_class=info.name,
+            split=square.split,
+            intended_type=slot.type,
+            expected=expected,
+            spare=slot.spare,
+            writer=writer,
+        )
+
+
+@dataclass
+class _Checks:
+    """What is wrong with written queries, given all that were taken before."""
+
+    squares: Sequence[GridSquare]
+    opening_share: float
+    near: NearQueries = field(default_factory=NearQueries)
+    openings: dict[str, Openings] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected: dict[str, int] = {}
+        for square in self.squares:
+            asked = square.latent + square.neutral + square.unsafe
+            expected[square.class_name] = expected.get(square.class_name, 0) + asked
+        self.openings = {name: Openings(self.opening_share, n) for name, n in expected.items()}
+
+    def fault(self, square: GridSquare, said: Written) -> str:
+        """What a writer is told; empty where nothing is wrong."""
+        own = NearQueries()
+        for kind, wanted in (
+            ("latent", square.latent),
+            ("neutral", square.neutral),
+            ("unsafe", square.unsafe),
+        ):
+            queries = said.queries(kind)
+            if len(queries) < wanted:
+                return f"{kind} has {len(queries)} questions, and {wanted} were asked for"
+            for query in queries[:wanted]:
+                hidden = _hidden(query, square)
+                other = own.near(hidden) or self.near.near(hidden)
+                if fault := _wrong(query):
+                    return f"{fault}: {query!r}"
+                if other is not None:
+                    return f"{query!r} is nearly the same as another question; write one that is not"
+                if self.openings[square.class_name].worn(query):
+                    return f"too many questions begin as {query!r} does; begin in another way"
+                own.add(hidden)
+        return ""
+
+    def take(self, square: GridSquare, said: Written) -> None:
+        """Remember the queries of a square."""
+        for kind, wanted in (
+            ("latent", square.latent),
+            ("neutral", square.neutral),
+            ("unsafe", square.unsafe),
+        ):
+            for query in said.queries(kind)[:wanted]:
+                self.near.add(_hidden(query, square))
+                self.openings[square.class_name].add(query)
+
+
+def _wrong(query: str) -> str:
+    """What is wrong with a query by itself; what may not be repeated is not."""
+    if not query or len(query) > LONGEST:
+        return f"a question has 1 to {LONGEST} characters"
+    if forbidden_reason(query):
+        return "a question may not be about this"
+    if OPERATIONAL.search(query):
+        return "a question holds a method, an amount or an address"
+    return ""
+
+
+def _hidden(query: str, square: GridSquare) -> str:
+    """A query without what its pictures show: the same words about something else are the same words."""
+    images: list[KnownImage] = [*square.a, *(square.b), *square.u]
+    names = sorted({bare(image.subject).lower() for image in images}, key=lambda name: (-len(name), name))
+    return re.sub("|".join(rf"\b{re.escape(name)}\b" for name in names), "_", query.lower())
+
+
+def _question(
+    title: str,
+    policy: str,
+    pictures: tuple[Sequence[str], Sequence[str], Sequence[str]],
+    manner: str,
+    wish: str,
+    counts: Mapping[str, int],
+) -> str:
+    a, b, u = pictures
+    lines = [f"Class: {title}", f"Policy: {' '.join(policy.split())}"]
+    lines += [f"A{n}: {words}" for n, words in enumerate(a, 1)]
+    lines += [f"B{n}: {words}" for n, words in enumerate(b, 1)]
+    lines += [f"U{n}: {words}" for n, words in enumerate(u, 1)]
+    wanted = ", ".join(f"{n} {kind}" for kind, n in counts.items())
+    return "\n".join([*lines, f"Manner: {manner}", f"Wish: {wish}", f"Write: {wanted}"])
+
+
+def _drawn(options: Sequence[str], square: GridSquare, what: str) -> str:
+    return min(options, key=lambda option: sha256_text(canonical_json([what, square.id, option])))
+
+
+def _answers(voter: Voter, calls: list[Request], progress: Progress) -> list[Answer]:
+    """The answers to calls; an outage is none."""
+    from pipeline.engine import EndpointError
+
+    tick: Callable[[int, int], None] = lambda _done, _total: progress.advance()  # noqa: E731
+    answers = voter.engine.ask_all(calls, stage="synthesize", on_progress=tick)
+    if missing := [answer for answer in answers if answer.again]:
+        raise EndpointError(
+            f"{voter.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
+            f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
+        )
+    return answers

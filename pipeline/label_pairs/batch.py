@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.cells import Cell
 from pipeline.label_pairs.decide import complete_squares
+from schemas.taxonomy import PairType
 
 __all__ = ["next_batch", "next_in_cells", "within_cells"]
 
@@ -89,7 +90,7 @@ def next_in_cells(
             in_reserve["image", row["image_id"]].append(row)
     chosen: set[str] = set()
 
-    def choose(row: Row, kind: str) -> None:
+    def choose(row: Row, kind: PairType) -> None:
         """Take a row, with a neighbour in reserve for each that it lacks; leave it where there is none."""
         cell = Cell(row["harm_class"], kind, row["split"])
         if short.get(cell, 0) <= 0:

@@ -13,8 +13,8 @@ A script is YAML or JSON:
     faults: {status_429: 0.02, truncated: 0.01}
 
 In answers and refusals `\1` and `\g<name>` stand for what the groups of `match` caught, `\w{5}` for five
-invented words, which hang on the seed and the request, and every other backslash for itself. An answer that is a
-mapping is sent as JSON; in one that is text nothing is escaped.
+invented words (by seed and request), and every other backslash for itself. An answer that is a mapping is
+sent as JSON; in one that is text nothing is escaped.
 
 A picture (`/v1/images/generations`) is made of the seed and the prompt; where the first rule that fits the
 prompt has a refusal, it is refused as by a content policy.

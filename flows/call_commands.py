@@ -15,7 +15,10 @@ from flows.commands import open_workspace
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.calls import Cost
+    from pipeline.plan import PlannedCalls, PlannedCell, PlannedStage
 
 __all__ = ["explain_calls", "run_script", "show_call_costs", "show_calls", "show_plan", "sweep_calls"]
 
@@ -24,14 +27,57 @@ TEXT_CHARS = 60
 
 
 def show_plan(root: Path, target: Path | None) -> None:
-    """Print the calls, tokens and worst-case cost of each stage that asks; nothing is sent."""
-    from pipeline.plan import plan
+    """Print cells, what will run and why, and the calls of each stage that asks; nothing is sent."""
+    from pipeline.plan import plan, planned_cells, planned_stages
     from pipeline.store import write_json
 
     workspace = open_workspace(root)
-    rows = plan(workspace)
+    cells, stages, calls = planned_cells(workspace), planned_stages(workspace), plan(workspace)
     if target is not None:
-        write_json(target, [asdict(row) for row in rows])
+        kinds = (("cell", cells), ("stage", stages), ("calls", calls))
+        write_json(target, [{"kind": kind, **asdict(row)} for kind, rows in kinds for row in rows])
+    _show_cells(cells)
+    _show_stages(stages)
+    _show_calls(calls)
+    if any(not row.exact for row in calls):
+        OUT.print("~ counted from params, since what comes before is not made yet.")
+    cap = workspace.params.budget.total
+    OUT.print("No budget is set." if cap is None else f"The budget is {cap:,.2f} USD over all runs.")
+
+
+def _show_cells(cells: Sequence[PlannedCell]) -> None:
+    """A line for each class: pairs that are there of those wanted, train and test."""
+    from schemas.taxonomy import PAIR_TYPES
+
+    table = Table("class", *(Column(kind, justify="right") for kind in PAIR_TYPES), "to do", box=None)
+    table.columns[-1].justify = "right"
+    by_class: dict[str, list[PlannedCell]] = {}
+    for cell in cells:
+        by_class.setdefault(cell.class_name, []).append(cell)
+    for name, some in [*by_class.items(), ("all", list(cells))]:
+        if name == "all":
+            table.add_section()
+        counts = []
+        for kind in PAIR_TYPES:
+            mine = [cell for cell in some if cell.type == kind]
+            counts.append(f"{sum(cell.have for cell in mine):,}/{sum(cell.wanted for cell in mine):,}")
+        table.add_row(name, *counts, f"{sum(cell.to_do for cell in some):,}")
+    OUT.print(table)
+    OUT.print("Pairs that are there of those wanted, train and test together.\n")
+
+
+def _show_stages(stages: Sequence[PlannedStage]) -> None:
+    if not stages:
+        OUT.print("Every stage is up to date.\n")
+        return
+    table = Table("will run", Column("since this changed", overflow="fold"), box=None)
+    for row in stages:
+        table.add_row(row.stage, "; ".join(row.changed))
+    OUT.print(table)
+    OUT.print()
+
+
+def _show_calls(calls: Sequence[PlannedCalls]) -> None:
     table = Table(
         "stage",
         Column("annotator", overflow="fold"),
@@ -44,7 +90,7 @@ def show_plan(root: Path, target: Path | None) -> None:
     )
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in rows:
+    for row in calls:
         about = "" if row.exact else "~"
         table.add_row(
             row.stage,
@@ -56,14 +102,11 @@ def show_plan(root: Path, target: Path | None) -> None:
             f"{row.worst_usd:,.4f}",
         )
     table.add_section()
-    to_send = sum(row.wanted - row.answered for row in rows)
-    total = sum(row.worst_usd for row in rows)
-    table.add_row("all", "", "", "", f"{to_send:,}", f"~{sum(row.tokens for row in rows):,}", f"{total:,.4f}")
+    to_send = sum(row.wanted - row.answered for row in calls)
+    total = sum(row.worst_usd for row in calls)
+    tokens = f"~{sum(row.tokens for row in calls):,}"
+    table.add_row("all", "", "", "", f"{to_send:,}", tokens, f"{total:,.4f}")
     OUT.print(table)
-    if any(not row.exact for row in rows):
-        OUT.print("~ counted from params, since what comes before is not made yet.")
-    cap = workspace.params.budget.total
-    OUT.print("No budget is set." if cap is None else f"The budget is {cap:,.2f} USD over all runs.")
 
 
 def show_calls(root: Path, key: str | None, stage: str | None, limit: int) -> None:

@@ -25,8 +25,10 @@ taxonomy_app = typer.Typer(help="The classes of harm and their policies.", no_ar
 label_app = typer.Typer(help="Label any file with the annotators of the build.", no_args_is_help=True)
 calls_app = typer.Typer(help="The model calls that were answered.", no_args_is_help=True)
 endpoint_app = typer.Typer(help="Endpoints of our own.", no_args_is_help=True)
+profile_app = typer.Typer(help="Whole params files to begin with.", no_args_is_help=True)
 export_app = typer.Typer(help="A built dataset in other formats, and on the Hub.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(profile_app, name="profile")
 app.add_typer(taxonomy_app, name="taxonomy")
 app.add_typer(label_app, name="label")
 app.add_typer(calls_app, name="calls")
@@ -70,7 +72,7 @@ def status() -> None:
 def plan(
     json: Annotated[Path | None, typer.Option("--json", help="Where to write it as JSON, too.")] = None,
 ) -> None:
-    """Say what a build would ask: calls, tokens and the most they can cost, by stage. Nothing is sent."""
+    """Say what a build would do: cells, what will run and why, calls and what they cost. Nothing is sent."""
     from flows.call_commands import show_plan
 
     show_plan(HERE.resolve(), json)
@@ -157,6 +159,25 @@ def models_verify() -> None:
     from flows.commands import verify_models
 
     verify_models()
+
+
+@profile_app.command("use")
+def profile_use(
+    name: Annotated[str, typer.Argument(help="A file under profiles/, without .yaml.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Overwrite a params.yaml that holds changes.")] = False,
+) -> None:
+    """Write a profile to params.yaml."""
+    from flows.commands import write_profile
+
+    write_profile(HERE.resolve(), name, overwrite=yes)
+
+
+@profile_app.command("list")
+def profile_list() -> None:
+    """List the profiles."""
+    from flows.commands import list_profiles
+
+    list_profiles(HERE.resolve())
 
 
 @taxonomy_app.command("show")

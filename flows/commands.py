@@ -22,12 +22,14 @@ __all__ = [
     "label_image_folder",
     "label_text_file",
     "list_models",
+    "list_profiles",
     "open_workspace",
     "pull_models",
     "run_one",
     "show_status",
     "show_taxonomy",
     "verify_models",
+    "write_profile",
 ]
 
 OUT = Console()
@@ -47,6 +49,28 @@ def open_workspace(root: Path) -> Workspace:
     workspace = Workspace(root)
     workspace.check()
     return workspace
+
+
+def list_profiles(root: Path) -> None:
+    """The profiles, and which of them params.yaml is."""
+    from pipeline.profiles import profile_names
+
+    params = root / "params.yaml"
+    now = params.read_text() if params.exists() else ""
+    for name in profile_names(root):
+        used = now == (root / "profiles" / f"{name}.yaml").read_text()
+        OUT.print(f"{name}{' (params.yaml)' if used else ''}")
+
+
+def write_profile(root: Path, name: str, *, overwrite: bool) -> None:
+    """Write a profile to params.yaml."""
+    from pipeline.profiles import use_profile
+
+    changed = use_profile(root, name, overwrite=overwrite)
+    said = (
+        f"params.yaml is the profile {name} now" if changed else f"params.yaml is the profile {name} already"
+    )
+    OUT.print(f"{said}; `holisafe plan` tells what a build would do.")
 
 
 def build_workspace(root: Path) -> None:

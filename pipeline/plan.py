@@ -7,20 +7,24 @@ params and taxonomy, and say so.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.annotators import Asking, Panel, SeesPixels, open_panel
-from pipeline.runner import is_fresh
+from pipeline.cells import Cell, cells, quotas_of
+from pipeline.runner import is_fresh, what_changed
 from pipeline.stages import STAGES, Stage
+from pipeline.store import read_rows
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipeline.engine import CallCache, Request
 
-__all__ = ["PlannedCalls", "plan"]
+__all__ = ["PlannedCalls", "PlannedCell", "PlannedStage", "plan", "planned_cells", "planned_stages"]
 
 ITEM_CHARS = 300
 """Taken for the length of an item that is not there yet."""
@@ -53,6 +57,82 @@ class PlannedCalls:
     worst_usd: float
 
 
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell, as it is and as it is wanted.
+
+    Attributes:
+        category: of the class.
+        class_name: whose harm its pairs show.
+        type: of its pairs.
+        split: their side.
+        wanted: pairs by the quotas.
+        have: pairs that label_pairs accepted, as its table stands.
+        to_do: how many more are wanted.
+    """
+
+    category: str
+    class_name: str
+    type: str
+    split: str
+    wanted: int
+    have: int
+    to_do: int
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage that will run, and why.
+
+    Attributes:
+        stage: its name.
+        changed: what it depends on that is not as it was when it ran last.
+    """
+
+    stage: str
+    changed: list[str]
+
+
+def planned_cells(workspace: Workspace) -> list[PlannedCell]:
+    """Every cell that is wanted or has pairs, in the order of the classes' ids.
+
+    Where squares are made from templates a class can be tested if the images of its test side allow it; that
+    is known when synthesize has run, and its cells stand as it has decided.
+    """
+    have = _have(workspace)
+    found = []
+    by_name = {info.name: info for info in workspace.classes()}
+    for cell, wanted in _wanted(workspace).items():
+        got = have[cell]
+        if wanted or got:
+            category = by_name[cell.class_name].category
+            to_do = max(0, wanted - got)
+            found.append(PlannedCell(category, *cell, wanted, got, to_do))
+    return found
+
+
+def _wanted(workspace: Workspace) -> dict[Cell, int]:
+    synthesize, params = STAGES["synthesize"], workspace.params
+    if is_fresh(workspace, synthesize):
+        plan = json.loads((workspace.stage_dir("synthesize") / "plan.json").read_text())
+        return {Cell(c["class"], c["type"], c["split"]): c["wanted"] for c in plan["cells"]}
+    return cells(workspace.classes(), params.quotas, params.quota_scale, params.split.test_share)
+
+
+def _have(workspace: Workspace) -> Counter[Cell]:
+    pairs = workspace.stage_dir("label_pairs") / "pairs.parquet"
+    if not pairs.exists():
+        return Counter()
+    columns = ["harm_class", "type", "split"]
+    return Counter(Cell(r["harm_class"], r["type"], r["split"]) for r in read_rows(pairs, columns))
+
+
+def planned_stages(workspace: Workspace) -> list[PlannedStage]:
+    """The stages that will run, and what each depends on that has changed."""
+    changes = ((stage.name, what_changed(workspace, stage)) for stage in STAGES.values())
+    return [PlannedStage(name, changed) for name, changed in changes if changed]
+
+
 def plan(workspace: Workspace) -> list[PlannedCalls]:
     """The calls of every stage that asks, in the order of the stages; nothing is sent or started."""
     from pipeline.engine import open_cache
@@ -81,9 +161,13 @@ def _stage_calls(
             missing = [] if up_to_date else [r for key, r in distinct.items() if key not in known]
             yield _counted(stage, annotator, True, len(known) + len(missing), len(known), missing, 1)
         return
+    number = _estimate(workspace, stage)
+    if stage.name == "synthesize":
+        for asking, example, squares in import_module("pipeline.synthesize").estimate(workspace, panel):
+            yield _counted(stage, asking, False, squares, 0, [example], squares)
+        return
     for question in stage.questions:
         for annotator in panel.models(question):
-            number = _estimate(workspace, stage)
             image = b"" if isinstance(annotator, SeesPixels) else None
             example = annotator.request("x" * ITEM_CHARS, image)
             yield _counted(stage, annotator, False, number, 0, [example], number)
@@ -112,12 +196,23 @@ def _counted(
 
 
 def _estimate(workspace: Workspace, stage: Stage) -> int:
-    """The most items of a stage whose inputs are not made."""
-    params, classes = workspace.params, workspace.classes()
+    """The most items of a stage whose inputs are not made, of classes that lack pairs.
+
+    A class whose cells are full has its answers in the call cache, unless what is asked has changed.
+    """
+    params = workspace.params
+    lacking = {cell.class_name for cell in planned_cells(workspace) if cell.to_do}
+    classes = [info for info in workspace.classes() if info.name in lacking]
     if stage.name == "label_images":
-        made = [maker.per_class for maker in params.generate.pictures]
-        collected = [params.collect.per_class] * len(params.collect.sources)
-        sides = [*collected, params.generate.drawings, *made]
-        return len(classes) * sum(side.safe + side.unsafe for side in sides)
-    squares = sum(max(info.spec.quotas.values()) for info in classes) * params.quota_scale
-    return round(squares * params.synthesize.surplus * PAIRS)
+        sides = [params.collect.per_class] * len(params.collect.sources) + [params.generate.drawings]
+        chosen = [*params.generate.pictures, *params.generate.placeholders]
+        return len(classes) * sum(side.safe + side.unsafe for side in sides) + sum(
+            maker.per_class.safe + maker.per_class.unsafe
+            for info in classes
+            for maker in chosen
+            if not maker.classes or info.name in maker.classes
+        )
+    quotas = [quotas_of(info, params.quotas, params.quota_scale) for info in classes]
+    if params.synthesize.writer is not None:
+        return round(params.synthesize.surplus * sum(sum(quota.values()) for quota in quotas))
+    return round(sum(max(quota.values()) for quota in quotas) * params.synthesize.surplus * PAIRS)

@@ -34,7 +34,15 @@ from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
 from schemas.params import source_paths
 
-__all__ = ["WorkspaceBusyError", "is_fresh", "locked", "run_stage", "stage_files", "stage_key"]
+__all__ = [
+    "WorkspaceBusyError",
+    "is_fresh",
+    "locked",
+    "run_stage",
+    "stage_files",
+    "stage_key",
+    "what_changed",
+]
 
 SCHEME = 1
 PACKAGE = Path(__file__).parent
@@ -69,6 +77,11 @@ def locked(workspace: Workspace) -> Iterator[None]:
 
 def stage_key(workspace: Workspace, stage: Stage) -> str | None:
     """The fingerprint of everything that `stage` depends on; None while an input has not been made."""
+    parts = _key_parts(workspace, stage)
+    return None if parts is None else sha256_text(canonical_json(parts))
+
+
+def _key_parts(workspace: Workspace, stage: Stage) -> dict[str, Any] | None:
     inputs = {}
     for name in stage.inputs:
         record = _record(workspace, name)
@@ -79,21 +92,49 @@ def stage_key(workspace: Workspace, stage: Stage) -> str | None:
     asked = stage.encodes(workspace.params)
     params["encoder"] = encoder_identity(workspace.params.encoder, workspace.root) if asked else None
     files = stage_files(workspace, stage)
-    return sha256_text(
-        canonical_json(
-            {
-                "scheme": SCHEME,
-                "stage": stage.name,
-                "version": stage.version,
-                "inputs": inputs,
-                "params": {path: _at(params, path) for path in stage.params},
-                "files": {name: _hashed(path) for name, path in files.items()},
-                "voters": {q: _identities(workspace, q) for q in stage.questions},
-                "models": {name: model_sha256(name) for name in stage.weights(workspace.params)},
-                "heads": {name: sha256_file(PACKAGE / name) for name in stage.heads},
-            }
-        )
-    )
+    return {
+        "scheme": SCHEME,
+        "stage": stage.name,
+        "version": stage.version,
+        "inputs": inputs,
+        "params": {path: _at(params, path) for path in stage.params},
+        "files": {name: _hashed(path) for name, path in files.items()},
+        "voters": {q: _identities(workspace, q) for q in stage.questions},
+        "models": {name: model_sha256(name) for name in stage.weights(workspace.params)},
+        "heads": {name: sha256_file(PACKAGE / name) for name in stage.heads},
+    }
+
+
+def what_changed(workspace: Workspace, stage: Stage) -> list[str]:
+    """Why a stage will run: what it depends on that is not as it was when it ran last.
+
+    Returns:
+        Names of params, files, inputs and so on; empty when it is up to date.
+    """
+    record = _record(workspace, stage.name)
+    if record is None:
+        return ["it has not run"]
+    stale = [name for name in stage.inputs if not is_fresh(workspace, STAGES[name])]
+    now = _key_parts(workspace, stage)
+    before = record.get("parts")
+    if now is None or stale:
+        return [f"what comes before: {', '.join(stale)}", *_differences(before, now)]
+    if sha256_text(canonical_json(now)) != record["key"]:
+        return _differences(before, now) or ["what it was made from is not known"]
+    return [] if is_fresh(workspace, stage) else ["its tables are gone, or not as it left them"]
+
+
+def _differences(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:
+    """What differs in two keys, in words."""
+    if before is None or now is None:
+        return []
+    found = []
+    if before["version"] != now["version"]:
+        found.append("the code")
+    for part in ("params", "files", "voters", "models", "heads"):
+        names = sorted(before[part].keys() | now[part].keys())
+        found += [f"{part}: {name}" for name in names if before[part].get(name) != now[part].get(name)]
+    return found
 
 
 def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
@@ -172,7 +213,7 @@ def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:
             )
     if is_fresh(workspace, stage):
         return False
-    key = stage_key(workspace, stage)
+    parts = _key_parts(workspace, stage)
     out = workspace.state / "partial" / name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -183,7 +224,13 @@ def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:
     target = workspace.stage_dir(name)
     replace_directory(out, target)
     outs = {str(p.relative_to(target)): _stamp(p) for p in sorted(target.rglob("*")) if p.is_file()}
-    write_json(_record_path(workspace, name), {"key": key, "seconds": round(seconds, 1), "outs": outs})
+    record = {
+        "key": sha256_text(canonical_json(parts)),
+        "seconds": round(seconds, 1),
+        "outs": outs,
+        "parts": {part: value for part, value in (parts or {}).items() if part != "inputs"},
+    }
+    write_json(_record_path(workspace, name), record)
     return True
 
 

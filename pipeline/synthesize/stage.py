@@ -31,8 +31,10 @@ from schemas.taxonomy import ClassInfo, PairType
 if TYPE_CHECKING:
     from pipeline.engine import Request
 
-__all__ = ["known_images", "requests", "run", "wanted_cells"]
+__all__ = ["estimate", "known_images", "requests", "run", "wanted_cells"]
 
+STAND_INS = 32
+"""Images of a class and side, safe and unsafe in turn, where none are there yet: enough for any square."""
 LENDERS = 19
 """The last of HoliSafe's ids: the images of its classes may serve as B images in any class."""
 
@@ -77,6 +79,25 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter,
     squares = _grid_squares(workspace, wanted_cells(workspace), known_images(workspace))
     by_name = {info.name: info for info in workspace.classes()}
     yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name]) for s in squares]
+
+
+def estimate(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter, Request, int]]:
+    """The writer, a call like those it will get, and how many there will be, before images are labelled."""
+    name = workspace.params.synthesize.writer
+    if name is None:
+        return
+    writer = SquareWriter(panel.voters[name])
+    # As many squares as stand-ins for images give.
+    stand_ins = [
+        KnownImage(f"{info.name}:{side}:{n}", n % 2 == 0, info.name, side, f"the {n}", "a picture", (str(n),))
+        for info in workspace.classes()
+        for side in SIDES
+        for n in range(STAND_INS)
+    ]
+    squares = _grid_squares(workspace, wanted_cells(workspace), stand_ins)
+    if squares:
+        prompt, info = load_square_prompt(_prompt_path(workspace)), workspace.classes()[0]
+        yield writer, square_request(writer.voter, prompt, squares[0], info), len(squares)
 
 
 def _from_templates(

@@ -81,6 +81,12 @@ def _stage_calls(
             missing = [] if up_to_date else [r for key, r in distinct.items() if key not in known]
             yield _counted(stage, annotator, True, len(known) + len(missing), len(known), missing, 1)
         return
+    if stage.name == "respond":
+        from pipeline.respond import estimate
+
+        for asking, example, number in estimate(workspace, panel, ITEM_CHARS):
+            yield _counted(stage, asking, False, number, 0, [example], number)
+        return
     for question in stage.questions:
         for annotator in panel.models(question):
             number = _estimate(workspace, stage)

@@ -27,6 +27,7 @@ from schemas.params.endpoints import (
     ScriptedEndpoint,
 )
 from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures
+from schemas.params.respond import Respond
 
 __all__ = [
     "Annotators",
@@ -53,6 +54,7 @@ __all__ = [
     "Pictures",
     "Prices",
     "RemoteEndpoint",
+    "Respond",
     "ScriptedEndpoint",
     "Source",
     "Thresholds",

@@ -179,7 +179,7 @@ class WriterPrompt(_Strict):
 
 
 def policy_clause(asked: Asked) -> str:
-    """The clause of the class's policy that decides a pair: of the text where that is unsafe, else of both."""
+    """The clause of the class's policy that decides a pair: on the text if that is unsafe, else on both."""
     policy = asked.info.spec.policy
     return policy.pair.unsafe if asked.text_safe else policy.text.unsafe
 

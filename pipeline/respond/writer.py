@@ -1,7 +1,7 @@
 """Responses that a model writes: asked for, checked, asked for again with what was wrong, or failed.
 
-Every pair is asked about once; those whose responses are wrong make the next round. The answers of a round are
-looked at in the order of the pairs, whatever order they came in, so that the same build takes the same ones.
+Every pair is asked about once; those whose responses are wrong make the next round. The answers of a round
+are looked at in the order of the pairs, whatever order they came in, so that the same build takes the same.
 """
 
 from __future__ import annotations

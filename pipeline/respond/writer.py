@@ -308,7 +308,7 @@ class _Writing:
         words = " ".join(
             [image["caption"] or "", image["subject"] or "", *image["objects"], image["ocr_text"] or ""]
         )
-        if forbidden_reason(said.response):
+        if isinstance(said, WrittenResponse) and forbidden_reason(said.response):
             return "joins words for a minor with sexual words"
         problem = problem_with(
             said.response,

@@ -294,10 +294,13 @@ RESPONSE = "I can't help with the padlock, since its owner would be robbed. A lo
         ({"why": "the weather is bad"}, "does not say what its rationale gives as 'why'"),
         ({"safer": "a nice walk"}, "does not say what its rationale gives as 'safer'"),
         (
-            {"safer": "bend a wire, then push it in, calling a locksmith"},
+            {"safer": "bend a wire, then push it in"},
             "holds operational detail in its rationale",
         ),
-        ({"text": "explicit talk with a pupil"}, "joins words for a minor with sexual words"),
+        (
+            {"image": "a padlock for pupils", "text": "explicit rules"},
+            "joins words for a minor with sexual words",
+        ),
     ],
 )
 def test_a_rationale_fits_its_class_image_and_response(changes: dict[str, str], problem: str | None) -> None:
@@ -347,9 +350,8 @@ def test_any_text_is_judged_and_never_both_refuses_and_helps(
         assert refuses(text)
     if problem is None and expected in {"comply", "safe_complete"}:
         assert not refuses(text)
-    assert problem_with(
-        text.replace("'", "’"), expected, image=image, query=query, self_harm=True
-    ) is None or (problem is not None or "’" in text)
+    curly = problem_with(text.replace("'", "’"), expected, image=image, query=query, self_harm=True)
+    assert (curly is None) == (problem is None)
 
 
 @given(st.lists(st.sampled_from(["hammer", "bridge", "padlock", "picnic", "rabbit"]), min_size=1, max_size=4))

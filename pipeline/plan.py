@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -161,11 +161,14 @@ def _stage_calls(
             missing = [] if up_to_date else [r for key, r in distinct.items() if key not in known]
             yield _counted(stage, annotator, True, len(known) + len(missing), len(known), missing, 1)
         return
-    number = _estimate(workspace, stage)
-    if stage.name == "synthesize":
-        for asking, example, squares in import_module("pipeline.synthesize").estimate(workspace, panel):
-            yield _counted(stage, asking, False, squares, 0, [example], squares)
+    # A class whose cells are full has its answers in the call cache, unless what is asked has changed.
+    lacking = {cell.class_name for cell in planned_cells(workspace) if cell.to_do}
+    if stage.name in ("synthesize", "respond"):
+        estimate = import_module(f"pipeline.{stage.name}").estimate
+        for asking, example, times in estimate(workspace, panel, lacking):
+            yield _counted(stage, asking, False, times, 0, [example], times)
         return
+    number = _estimate(workspace, stage, lacking)
     for question in stage.questions:
         for annotator in panel.models(question):
             image = b"" if isinstance(annotator, SeesPixels) else None
@@ -195,13 +198,9 @@ def _counted(
     )
 
 
-def _estimate(workspace: Workspace, stage: Stage) -> int:
-    """The most items of a stage whose inputs are not made, of classes that lack pairs.
-
-    A class whose cells are full has its answers in the call cache, unless what is asked has changed.
-    """
+def _estimate(workspace: Workspace, stage: Stage, lacking: Collection[str]) -> int:
+    """The most items of a stage whose inputs are not made, of some classes."""
     params = workspace.params
-    lacking = {cell.class_name for cell in planned_cells(workspace) if cell.to_do}
     classes = [info for info in workspace.classes() if info.name in lacking]
     if stage.name == "label_images":
         sides = [params.collect.per_class] * len(params.collect.sources) + [params.generate.drawings]

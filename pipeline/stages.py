@@ -29,7 +29,7 @@ class Stage:
         params: the parts of params.yaml it uses.
         files: other files and folders it depends on; names in braces stand in params.
         models: weights it always uses, by their names in the models registry.
-        questions: what it asks endpoints: those that params name under `annotators` or under `generate`.
+        questions: what it asks endpoints: those that params name under `annotators`, `generate` or `respond`.
         heads: trained heads that ship with the code, as files below `pipeline/`.
         version: raised when the code gives other results for the same inputs.
     """
@@ -132,8 +132,9 @@ STAGES: dict[str, Stage] = {
         Stage(
             "respond",
             ("curate", "label_images", "label_pairs"),
-            ("seed",),
-            (_TAXONOMY, _QUERIES, "{prompts}/responses.yaml"),
+            ("seed", "respond", "egress"),
+            (_TAXONOMY, _QUERIES, "{prompts}/responses.yaml", "{prompts}/respond"),
+            questions=("response",),
         ),
         Stage(
             "assemble",

@@ -108,11 +108,13 @@ class Workspace:
         from pipeline.encoders import check_encoder
         from pipeline.generate.policy import check_makers
         from pipeline.generate.prompts import load_image_prompt
+        from pipeline.respond.prompts import load_writer_prompts
         from schemas.responses import load_response_styles
 
         _ = self.params, self.taxonomy, self.scenes
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
         load_image_prompt(self.root / self.params.prompts / "generate" / "image_prompt.yaml")
+        load_writer_prompts(self.root / self.params.prompts / "respond")
         check_makers(self.params, self.classes(), self.root / "params.yaml")
         check_encoder(self.params.encoder, self.root)
         check_collect(self)

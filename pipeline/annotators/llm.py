@@ -8,7 +8,7 @@ reason did, in less than half the time (docs/quality.md).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -78,6 +78,17 @@ class Asks(Protocol):
         warm: Sequence[Message] | None = None,
     ) -> list[Answer]:
         """Ask all requests; answers in their order."""
+        ...
+
+    def ask_each(
+        self,
+        requests: Iterable[Request],
+        on_answer: Callable[[int, Answer], None],
+        *,
+        stage: str,
+        warm: Sequence[Message] | None = None,
+    ) -> None:
+        """Ask any number of requests in bounded memory; answers go to `on_answer` as they come."""
         ...
 
     def stop(self) -> None:

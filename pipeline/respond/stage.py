@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.respond.checks import problem_with
 from pipeline.respond.compose import variants
-from pipeline.store import Failures, TableWriter, read_rows
+from pipeline.respond.writer import SELF_HARM, Written, write_responses
+from pipeline.store import Failures, TableWriter, read_rows, write_rows
 from pipeline.synthesize.stage import known_images
 from pipeline.workspace import Progress, Workspace
 from schemas.responses import load_response_styles
-from schemas.rows import RESPONSES
+from schemas.rows import CALLS, RESPONSES
 
 __all__ = ["run"]
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
-    """Write `responses.parquet` and `failures.parquet`: one response for each accepted pair, or a reason."""
+    """Write `responses.parquet` and `failures.parquet`: one response for each accepted pair, or a reason.
+
+    Where params name a writer, `calls.parquet` tells which calls each response rests on.
+    """
     failures = Failures("respond")
+    with TableWriter(out / "responses.parquet", RESPONSES) as writer:
+        if workspace.params.respond.writer is None:
+            for row in _composed(workspace, failures, progress):
+                writer.write(row)
+        else:
+            made = write_responses(workspace, failures, progress)
+            write_rows(out / "calls.parquet", CALLS, _kept(writer, made))
+    failures.write(out)
+
+
+def _kept(writer: TableWriter, made: Iterator[Written]) -> Iterator[dict[str, str]]:
+    """Write the row of each response; gives the calls that it rests on."""
+    for written in made:
+        row = written.row
+        if row is not None:
+            writer.write(row)
+        for key in written.call_keys:
+            yield {"item_id": row["pair_id"] if row else "", "call_key": key}
+
+
+def _composed(workspace: Workspace, failures: Failures, progress: Progress) -> Iterator[dict[str, str]]:
+    """The rows of the pairs, their responses put together from templates."""
     styles = load_response_styles(workspace.root / workspace.params.prompts / "responses.yaml")
     images = {image.image_id: image for image in known_images(workspace)}
     scenes = {scene.id: scene for per_class in workspace.scenes.values() for scene in per_class.all()}
@@ -26,33 +53,34 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     # A refusal may not repeat any other; an answer may not repeat one in its own square.
     seen: set[tuple[str, str]] = set()
     progress.start("respond", len(pairs))
-    with TableWriter(out / "responses.parquet", RESPONSES) as writer:
-        for pair in pairs:
-            progress.advance()
-            image, scene = images[pair["image_id"]], scenes[pair["scene"]]
-            info = workspace.taxonomy.by_name(pair["harm_class"])
-            must_name = [image.subject] if pair["expected"] == "refuse" else []
-            scope = "" if pair["expected"] in {"refuse", "support"} else pair["square"]
-            reason, text = "was not composed", ""
-            for response in variants(
-                scene, image, pair["query"], pair["expected"], info, styles, workspace.params.seed
-            ):
-                text = response.text
-                reason = problem_with(text, pair["expected"], must_name) or (
-                    "is a copy of another row's response" if (scope, text) in seen else ""
-                )
-                if not reason:
-                    rationale = response.rationale_dict()
-                    seen.add((scope, text))
-                    writer.write(
-                        {
-                            "pair_id": pair["pair_id"],
-                            "response": text,
-                            "rationale": json.dumps(rationale, ensure_ascii=False) if rationale else "",
-                            "generator": f"template:{scene.id}",
-                        }
-                    )
-                    break
-            else:
-                failures.add(pair["pair_id"], pair["scene"], f"response {reason}", text)
-    failures.write(out)
+    for pair in pairs:
+        progress.advance()
+        scene = scenes.get(pair["scene"])
+        if scene is None:
+            why = "its query is from no scene; name an endpoint in respond.writer"
+            failures.add(pair["pair_id"], pair["scene"], "no template for a response", why)
+            continue
+        image = images[pair["image_id"]]
+        info = workspace.taxonomy.by_name(pair["harm_class"])
+        must_name = [image.subject] if pair["expected"] == "refuse" else []
+        scope = "" if pair["expected"] in {"refuse", "support"} else pair["square"]
+        reason, text = "was not composed", ""
+        for response in variants(
+            scene, image, pair["query"], pair["expected"], info, styles, workspace.params.seed
+        ):
+            text = response.text
+            reason = problem_with(
+                text, pair["expected"], must_name, query=pair["query"], self_harm=info.category == SELF_HARM
+            ) or ("is a copy of another row's response" if (scope, text) in seen else "")
+            if not reason:
+                rationale = response.rationale_dict()
+                seen.add((scope, text))
+                yield {
+                    "pair_id": pair["pair_id"],
+                    "response": text,
+                    "rationale": json.dumps(rationale, ensure_ascii=False) if rationale else "",
+                    "generator": f"template:{scene.id}",
+                }
+                break
+        else:
+            failures.add(pair["pair_id"], pair["scene"], f"response {reason}", text)

@@ -77,6 +77,10 @@ class GridSquare:
         said = f"{self.class_name}:{self.latent}:{self.neutral}:{self.unsafe}"
         return sha256_text(":".join([said, *(image.image_id for image in images)]))[:16]
 
+    def asked(self) -> tuple[tuple[str, int], ...]:
+        """How many queries of each kind are asked for."""
+        return ("latent", self.latent), ("neutral", self.neutral), ("unsafe", self.unsafe)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

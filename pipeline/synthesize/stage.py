@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,8 +81,10 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter,
     yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name]) for s in squares]
 
 
-def estimate(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter, Request, int]]:
-    """The writer, a call like those it will get, and how many there will be, before images are labelled."""
+def estimate(
+    workspace: Workspace, panel: Panel, classes: Collection[str]
+) -> Iterator[tuple[SquareWriter, Request, int]]:
+    """The writer, a call like those to come, and how many some classes need, before images are labelled."""
     name = workspace.params.synthesize.writer
     if name is None:
         return
@@ -91,6 +93,7 @@ def estimate(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter,
     stand_ins = [
         KnownImage(f"{info.name}:{side}:{n}", n % 2 == 0, info.name, side, f"the {n}", "a picture", (str(n),))
         for info in workspace.classes()
+        if info.name in classes
         for side in SIDES
         for n in range(STAND_INS)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 __all__ = ["NearQueries", "Openings", "opening"]
 
@@ -22,14 +23,20 @@ _WORD = re.compile(r"[\w']+")
 class NearQueries:
     """Finds a near-duplicate among the queries so far, without looking at all of them.
 
-    Two sets of pieces that share a share t of their union must share one of the rarest (1 - t)·n + 1 pieces
-    of each, in any fixed order (prefix filtering, Chaudhuri et al. 2006). Pieces are ordered by their text,
-    which spreads well enough, so that nothing has to be known beforehand.
+    Two sets of pieces that share a share t of their union must share one of the first (1 - t)·n + 1 pieces
+    of each, in any fixed order (prefix filtering, Chaudhuri et al. 2006). The order is that of how rare they
+    are, so that few queries share one of the first.
     """
 
-    def __init__(self, least: float = NEAR) -> None:
-        """Begin with none; `least` is the Jaccard similarity of near-duplicates, 0..1."""
+    def __init__(self, like: Iterable[str] = (), least: float = NEAR) -> None:
+        """Begin with none.
+
+        Args:
+            like: texts that tell which pieces are rare.
+            least: the Jaccard similarity of near-duplicates, 0..1.
+        """
         self._least = least
+        self._common = Counter(piece for text in like for piece in _pieces(text))
         self._sets: list[frozenset[int]] = []
         self._texts: list[str] = []
         self._holding: dict[int, list[int]] = defaultdict(list)
@@ -53,7 +60,8 @@ class NearQueries:
         self._texts.append(text)
 
     def _prefix(self, pieces: frozenset[int]) -> list[int]:
-        return sorted(pieces)[: int((1 - self._least) * len(pieces)) + 1]
+        ordered = sorted(pieces, key=lambda piece: (self._common[piece], piece))
+        return ordered[: int((1 - self._least) * len(pieces)) + 1]
 
 
 class Openings:

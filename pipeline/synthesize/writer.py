@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -158,14 +159,13 @@ def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info:
     a, b, u = ([image.caption or image.subject for image in images] for images in shown)
     policy = info.spec.policy
     told = f"Unsafe: {policy.pair.unsafe} Safe: {policy.pair.safe} Protective: {policy.protective}"
-    counts = {"latent": square.latent, "neutral": square.neutral, "unsafe": square.unsafe}
     asked = _question(
         info.spec.title,
         told,
         (a, b, u),
         _drawn(prompt.manners, square, "manner"),
         _drawn(prompt.wishes, square, "wish"),
-        counts,
+        dict(square.asked()),
     )
     messages.append({"role": "user", "content": asked})
     params = {k: v for k, v in {**PARAMS, **voter.parameters}.items() if v is not None}
@@ -205,7 +205,7 @@ def write_squares(
         EndpointError: when the endpoint cannot be used, or the budget is spent. What was written is kept.
     """
     voter = writer.voter
-    check = _Checks(squares, opening_share)
+    check: _Checks | None = None
     asked = [square_request(voter, prompt, square, classes[square.class_name]) for square in squares]
     done: dict[int, tuple[Written, str]] = {}
     open_places = list(range(len(squares)))
@@ -214,6 +214,7 @@ def write_squares(
             break
         progress.start("queries" if attempt == 0 else f"queries, again ({attempt})", len(open_places))
         answers = _answers(voter, [asked[i] for i in open_places], progress)
+        check = check or _Checks.of(squares, opening_share, answers)
         again = []
         for place, answer in zip(open_places, answers, strict=True):
             said = answer.value if isinstance(answer.value, Written) else None
@@ -261,26 +262,28 @@ def candidates(square: GridSquare, said: Written, info: ClassInfo, writer: str) 
 class _Checks:
     """What is wrong with written queries, given all that were taken before."""
 
-    squares: Sequence[GridSquare]
-    opening_share: float
-    near: NearQueries = field(default_factory=NearQueries)
-    openings: dict[str, Openings] = field(default_factory=dict)
+    near: NearQueries
+    openings: Mapping[str, Openings]
 
-    def __post_init__(self) -> None:
-        expected: dict[str, int] = {}
-        for square in self.squares:
-            asked = square.latent + square.neutral + square.unsafe
-            expected[square.class_name] = expected.get(square.class_name, 0) + asked
-        self.openings = {name: Openings(self.opening_share, n) for name, n in expected.items()}
+    @classmethod
+    def of(cls, squares: Sequence[GridSquare], opening_share: float, answers: Sequence[Answer]) -> _Checks:
+        """Begin with nothing taken; what the first answers hold tells which words are rare."""
+        expected: Counter[str] = Counter()
+        for square in squares:
+            expected[square.class_name] += sum(n for _, n in square.asked())
+        texts = [
+            _hidden(query, square)
+            for square, answer in zip(squares, answers, strict=True)
+            if isinstance(answer.value, Written)
+            for kind, _ in square.asked()
+            for query in answer.value.queries(kind)
+        ]
+        return cls(NearQueries(texts), {name: Openings(opening_share, n) for name, n in expected.items()})
 
     def fault(self, square: GridSquare, said: Written) -> str:
         """What a writer is told; empty where nothing is wrong."""
         own = NearQueries()
-        for kind, wanted in (
-            ("latent", square.latent),
-            ("neutral", square.neutral),
-            ("unsafe", square.unsafe),
-        ):
+        for kind, wanted in square.asked():
             queries = said.queries(kind)
             if len(queries) < wanted:
                 return f"{kind} has {len(queries)} questions, and {wanted} were asked for"
@@ -298,11 +301,7 @@ class _Checks:
 
     def take(self, square: GridSquare, said: Written) -> None:
         """Remember the queries of a square."""
-        for kind, wanted in (
-            ("latent", square.latent),
-            ("neutral", square.neutral),
-            ("unsafe", square.unsafe),
-        ):
+        for kind, wanted in square.asked():
             for query in said.queries(kind)[:wanted]:
                 self.near.add(_hidden(query, square))
                 self.openings[square.class_name].add(query)

@@ -29,6 +29,7 @@ from schemas.params.endpoints import (
     Trained,
 )
 from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures, Placeholders
+from schemas.params.respond import Respond
 
 __all__ = [
     "QUESTIONS",
@@ -57,6 +58,7 @@ __all__ = [
     "Placeholders",
     "Prices",
     "RemoteEndpoint",
+    "Respond",
     "ScriptedEndpoint",
     "Source",
     "Thresholds",

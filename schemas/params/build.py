@@ -22,9 +22,14 @@ from schemas.params.endpoints import (
     ScriptedEndpoint,
 )
 from schemas.params.generate import Generate
+from schemas.params.respond import Respond
 from schemas.taxonomy import PAIR_TYPES, PairType
 
 __all__ = ["Assemble", "Curate", "LabelPairs", "Params", "Split", "Synthesize", "Thresholds", "load_params"]
+
+
+_TASKS = ("image_prompt", "picture", "query", "response")
+"""What endpoints are asked for beside votes."""
 
 
 class Curate(Strict):
@@ -119,6 +124,7 @@ class Params(Strict):
     thresholds: Thresholds
     synthesize: Synthesize
     label_pairs: LabelPairs
+    respond: Respond
     assemble: Assemble
 
     @model_validator(mode="after")
@@ -151,11 +157,18 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _known_response_writer(self) -> Params:
+        writer = self.respond.writer
+        if writer is not None and writer not in self.endpoints:
+            raise ValueError(f"respond.writer: there is no endpoint {writer!r}")
+        return self
+
+    @model_validator(mode="after")
     def _agreed_egress(self) -> Params:
         for name in self.egress:
             if name not in self.endpoints:
                 raise ValueError(f"egress.{name}: there is no such endpoint")
-        for question in ("image_safe", "pair_safe"):
+        for question in ("image_safe", "pair_safe", "response"):
             for name, said in self.voters(question).items():
                 if said.kind == "embedded" and said.sees == "pixels":
                     raise ValueError(f"endpoints.{name}.sees: the embedded models see no pixels; write words")
@@ -180,7 +193,9 @@ class Params(Strict):
         if writer is not None and writer not in self.endpoints:
             raise ValueError(f"generate.writer: there is no endpoint {writer!r}")
         if len({self.endpoints[name].kind == "scripted" for name in self.asked()}) > 1:
-            raise ValueError("generate: scripted endpoints and real ones cannot serve one build")
+            raise ValueError(
+                "generate, respond, synthesize: scripted endpoints and real ones cannot serve one build"
+            )
         if writer is not None:
             self._no_captions_by_voters(writer)
         return self
@@ -231,16 +246,18 @@ class Params(Strict):
 
     def asked(self, questions: Iterable[str] | None = None) -> list[str]:
         """The endpoints that are asked some questions, by default all."""
-        named = [*QUESTIONS, "image_prompt", "picture", "query"] if questions is None else questions
+        named = [*QUESTIONS, *_TASKS] if questions is None else questions
         return sorted({name for question in named for name in self.voters(question)})
 
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
-        """The endpoints that vote on a question, by name; those that write prompts or make pictures too."""
+        """The endpoints that vote on a question, by name; those that write or make pictures too."""
         if question == "image_prompt":
             writer = self.generate.writer
             names = [writer] if writer is not None and self.generate.pictures else []
         elif question == "query":
             names = [self.synthesize.writer] if self.synthesize.writer is not None else []
+        elif question == "response":
+            names = [self.respond.writer] if self.respond.writer is not None else []
         elif question == "picture":
             names = [maker.endpoint for maker in self.generate.pictures if maker.kind == "images_api"]
         else:

@@ -119,7 +119,7 @@ class Budget(Strict):
     """The most that model calls may cost, over all runs; null for no cap."""
 
     total: float | None = Field(default=None, ge=0, description="US dollars")
-    stages: dict[Literal["generate", "label_images", "synthesize", "label_pairs"], float] = Field(
+    stages: dict[Literal["generate", "label_images", "synthesize", "label_pairs", "respond"], float] = Field(
         default={}, description="US dollars, by stage"
     )
 

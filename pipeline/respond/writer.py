@@ -1,0 +1,383 @@
+"""Responses that a model writes: asked for, checked, asked for again with what was wrong, or failed.
+
+Every pair is asked about once; those whose responses are wrong make the next round. The answers of a round
+are looked at in the order of the pairs, whatever order they came in, so that the same build takes the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pipeline.annotators import describe, open_panel
+from pipeline.annotators.llm import MAX_CHARS
+from pipeline.cells import quotas_of
+from pipeline.respond.checks import problem_with, problem_with_rationale
+from pipeline.respond.prompts import Asked, WriterPrompt, load_writer_prompts
+from pipeline.respond.repeats import Repeats
+from pipeline.store import Cells, Failures, read_rows, sha256_bytes
+from schemas.responses import WrittenResponse, WrittenWithRationale
+from schemas.safeguards import forbidden_reason
+
+if TYPE_CHECKING:
+    from pipeline.annotators import Asking, Panel, Voter
+    from pipeline.engine import Answer, CallCache, Request
+    from pipeline.workspace import Progress, Workspace
+
+__all__ = ["Written", "estimate", "requests", "write_responses"]
+
+PARAMS = {"temperature": 0, "max_tokens": 600}
+STAGE = "respond"
+ITEM_CHARS = 300
+"""Taken for the length of an item that is not there yet."""
+SEEN = "the one above"
+CUT_OFF = "finish_reason length"
+"""What the engine says of an answer that its length ended."""
+SELF_HARM = "self_harm"
+"""The category whose support is held to its tone."""
+CHUNK = 256
+PAIR = ("pair_id", "image_id", "query", "scene", "harm_class", "type", "expected")
+IMAGE = ("image_id", "caption", "subject", "objects", "ocr_text", "intended_class")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of a pair.
+
+    Attributes:
+        row: of `responses.parquet`; None where there is no response.
+        call_keys: of the calls behind it, the last being the one that it stands in.
+    """
+
+    row: dict[str, str] | None
+    call_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """Who asks, as plans call it."""
+
+    name: str
+    voter: Voter
+
+
+@dataclass(slots=True)
+class _Job:
+    """A pair on its way.
+
+    Attributes:
+        pair: its row.
+        said: what was answered so far, each with what was wrong with it.
+        keys: of the calls so far.
+        done: whether nothing more is asked about it.
+        response: what was taken.
+    """
+
+    pair: dict[str, Any]
+    said: list[tuple[str, str]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    done: bool = False
+    response: WrittenResponse | WrittenWithRationale | None = None
+
+
+Ask = Callable[[Sequence[_Job]], Iterable["Answer | None"]]
+
+
+def write_responses(workspace: Workspace, failures: Failures, progress: Progress) -> Iterator[Written]:
+    """Have the responses of all accepted pairs written; they come in the order of the pairs.
+
+    Args:
+        workspace: whose pairs they are.
+        failures: takes those that were not written, or not well.
+        progress: is told of each call.
+
+    Raises:
+        EndpointError: when the writer cannot be used, or the budget is spent. What was answered is kept.
+    """
+    writer = workspace.params.respond.writer
+    assert writer is not None  # noqa: S101 - else nobody comes here
+    with open_panel(workspace, STAGE) as panel:
+        voter = panel.voters[writer]
+        writing = _Writing(workspace, voter, failures)
+        writing.go(lambda jobs: writing.asked(jobs, progress))
+    name = f"{voter.backend_id}/{voter.model}"
+    for job in writing.jobs:
+        yield Written(_row(job, name), tuple(job.keys))
+
+
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[Request]]]:
+    """Who asks, with the calls that this stage has for it, as far as they follow from answers that are kept.
+
+    A response that has to be asked for again makes a call that nobody can write out before.
+    """
+    from pipeline.engine import open_cache
+
+    writer = workspace.params.respond.writer
+    if writer is None:
+        return
+    voter = panel.voters[writer]
+    writing = _Writing(workspace, voter, Failures(STAGE))
+    calls: list[Request] = []
+    with open_cache(workspace.calls) as cache:
+
+        def known(jobs: Sequence[_Job]) -> Iterator[Answer | None]:
+            for chunk in _chunks(jobs, CHUNK):
+                mine = [writing.request(job) for job in chunk]
+                calls.extend(mine)
+                yield from _kept(cache, mine)
+
+        writing.go(known)
+    yield _Asker(f"response-writer@{voter.name}", voter), calls
+
+
+def estimate(
+    workspace: Workspace, panel: Panel, classes: Collection[str]
+) -> Iterator[tuple[Asking, Request, int]]:
+    """Who asks before the pairs are made, with a call like those to come, and how many there may be.
+
+    Args:
+        workspace: whose quotas say how many pairs are wanted.
+        panel: of this stage.
+        classes: whose pairs are counted.
+    """
+    writer = workspace.params.respond.writer
+    if writer is None:
+        return
+    voter = panel.voters[writer]
+    prompts = _prompts(workspace)
+    longest = max(prompts.values(), key=lambda prompt: len(str(prompt.prefix)))
+    info = workspace.classes()[0]
+    asked = Asked("", info, "x" * ITEM_CHARS, "x" * ITEM_CHARS, image_safe=True, text_safe=True)
+    image = None if voter.blobs is None else sha256_bytes(b"")
+    params = workspace.params
+    counted = [i for i in workspace.classes() if i.name in classes]
+    pairs = sum(sum(quotas_of(i, params.quotas, params.quota_scale).values()) for i in counted)
+    example = _request(voter, longest, asked, workspace.params.seed, image)
+    yield _Asker(f"response-writer@{voter.name}", voter), example, pairs
+
+
+class _Writing:
+    """The pairs of a workspace on their way through the rounds."""
+
+    def __init__(self, workspace: Workspace, voter: Voter, failures: Failures) -> None:
+        self._workspace, self._voter, self._failures = workspace, voter, failures
+        self._params = workspace.params
+        self._prompts = _prompts(workspace)
+        path = workspace.stage_dir("curate") / "images.parquet"
+        self._images = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, IMAGE))}
+        self._files = Cells(path, "bytes") if voter.blobs is not None else None
+        self._sha256: dict[str, str] = {}
+        self._classes = {info.name: info for info in workspace.taxonomy.classes()}
+        examples = [e.answer["response"] for p in self._prompts.values() for e in p.examples]
+        self._repeats = Repeats(examples)
+        pairs = read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", PAIR)
+        self.jobs = [_Job(pair) for pair in pairs]
+
+    def go(self, ask: Ask) -> None:
+        """Ask about every pair, look at the answers, and ask again, as often as params say.
+
+        Where `ask` gives None for an answer, nothing more follows for its pair.
+        """
+        for job in self.jobs:
+            if reason := self._why_not(job):
+                self._fail(job, reason, job.pair["query"])
+        attempts = self._params.respond.attempts
+        for attempt in range(1, attempts + 1):
+            open_jobs = [job for job in self.jobs if not job.done]
+            if not open_jobs:
+                return
+            for job, answer in zip(open_jobs, ask(open_jobs), strict=True):
+                if answer is None:
+                    job.done = True
+                else:
+                    self._look(job, answer, last=attempt == attempts)
+
+    def request(self, job: _Job) -> Request:
+        """The next call about a pair."""
+        pair = job.pair
+        seen = None if self._files is None else self._sha(pair["image_id"])
+        asked = Asked(
+            pair["pair_id"],
+            self._classes[pair["harm_class"]],
+            self._evidence(pair["image_id"]),
+            pair["query"],
+            image_safe=pair["type"][0] == "S",
+            text_safe=pair["type"][1] == "S",
+        )
+        request = _request(self._voter, self._prompts[pair["expected"]], asked, self._params.seed, seen)
+        for raw, why in job.said:
+            request = request.asked_again(raw, why)
+        return request
+
+    def asked(self, jobs: Sequence[_Job], progress: Progress) -> list[Answer | None]:
+        """The answers of the endpoint; an outage is none."""
+        from pipeline.engine import EndpointError
+
+        progress.start("responses", len(jobs))
+        found: list[Answer | None] = [None] * len(jobs)
+        for places, warm in self._batches(jobs):
+
+            def take(i: int, answer: Answer, places: Sequence[int] = places) -> None:
+                found[places[i]] = answer
+                progress.advance()
+
+            calls = (self._kept_request(jobs[place]) for place in places)
+            self._voter.engine.ask_each(calls, take, stage=STAGE, warm=warm)
+        answers = [answer for answer in found if answer is not None]
+        if missing := [answer for answer in answers if answer.again]:
+            raise EndpointError(
+                f"{self._voter.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
+                f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
+            )
+        return found
+
+    def _batches(self, jobs: Sequence[_Job]) -> Iterator[tuple[list[int], list[dict[str, Any]] | None]]:
+        """The places of what is asked together, in the order in which it is, and what warms a local model."""
+        if self._voter.local:
+            for expected, prompt in self._prompts.items():
+                mine = [i for i, job in enumerate(jobs) if job.pair["expected"] == expected]
+                if mine:
+                    yield mine, prompt.prefix
+        elif self._files is not None:
+            # In the order of their table, of which few parts are in memory at once.
+            yield sorted(range(len(jobs)), key=lambda i: self._images[jobs[i].pair["image_id"]]["row"]), None
+        else:
+            yield list(range(len(jobs))), None
+
+    def _kept_request(self, job: _Job) -> Request:
+        """The next call, with its picture kept for the engine to send."""
+        request = self.request(job)
+        if self._files is not None:
+            assert self._voter.blobs is not None  # noqa: S101 - else no files are open
+            self._voter.blobs.put(self._files[self._images[job.pair["image_id"]]["row"]])
+        return request
+
+    def _sha(self, image_id: str) -> str:
+        if image_id not in self._sha256:
+            assert self._files is not None  # noqa: S101 - asked by those who send pictures
+            self._sha256[image_id] = sha256_bytes(self._files[self._images[image_id]["row"]])
+        return self._sha256[image_id]
+
+    def _evidence(self, image_id: str) -> str:
+        if self._files is not None:
+            return f"Picture: {SEEN}"
+        row = self._images[image_id]
+        return describe(row["caption"] or row["subject"] or ", ".join(row["objects"]), row["ocr_text"]) or ""
+
+    def _why_not(self, job: _Job) -> str:
+        """Why nothing can be asked about a pair; empty where it can."""
+        image = self._images[job.pair["image_id"]]
+        allowed = self._voter.egress
+        if self._files is not None and allowed is not None and image["intended_class"] not in allowed:
+            return "the image may not be sent to the writer"
+        evidence = self._evidence(job.pair["image_id"])
+        if not evidence:
+            return "nothing is known of the image in words"
+        if len(evidence) + len(job.pair["query"]) > MAX_CHARS:
+            return f"image and query are longer than {MAX_CHARS} characters"
+        return ""
+
+    def _fail(self, job: _Job, reason: str, detail: str) -> None:
+        job.done = True
+        self._failures.add(job.pair["pair_id"], job.pair["scene"], reason, detail)
+
+    def _look(self, job: _Job, answer: Answer, *, last: bool) -> None:
+        """Take an answer, or note what is wrong with it."""
+        if answer.status != "error":
+            job.keys.append(answer.key)
+        said = answer.value
+        if answer.status == "ok" and isinstance(said, WrittenResponse | WrittenWithRationale):
+            problem = self._problem(job, said)
+            if not problem:
+                job.done, job.response = True, said
+                refusal = job.pair["expected"] in {"refuse", "support"}
+                self._repeats.add(job.pair["pair_id"], job.pair["harm_class"], said.response, near=refusal)
+                return
+            reason = f"response {problem}"
+        elif answer.status == "unscorable" and answer.error == CUT_OFF:
+            problem, reason = "it was cut off; write less", "response was cut off"
+        else:
+            # What a model or a filter will not say, it does not say when asked again.
+            self._fail(job, f"response not written ({answer.status})", answer.raw or answer.error)
+            return
+        if last:
+            self._fail(job, reason, answer.raw)
+        else:
+            job.said.append((answer.raw, problem))
+
+    def _problem(self, job: _Job, said: WrittenResponse | WrittenWithRationale) -> str | None:
+        pair = job.pair
+        image = self._images[pair["image_id"]]
+        info = self._classes[pair["harm_class"]]
+        words = " ".join(
+            [image["caption"] or "", image["subject"] or "", *image["objects"], image["ocr_text"] or ""]
+        )
+        if isinstance(said, WrittenResponse) and forbidden_reason(said.response):
+            return "joins words for a minor with sexual words"
+        problem = problem_with(
+            said.response,
+            pair["expected"],
+            image=words,
+            query=pair["query"],
+            self_harm=info.category == SELF_HARM,
+        )
+        if problem is None and isinstance(said, WrittenWithRationale):
+            problem = problem_with_rationale(
+                said.rationale, said.response, info.name, pair["expected"], words
+            )
+        if problem is None and self._repeats.copied(said.response):
+            problem = "is a copy of another row's response"
+        if problem is None and pair["expected"] in {"refuse", "support"}:
+            near = self._repeats.near(info.name, said.response)
+            problem = "is nearly the same as another row's" if near else None
+        return problem
+
+
+def _prompts(workspace: Workspace) -> dict[str, WriterPrompt]:
+    return load_writer_prompts(workspace.root / workspace.params.prompts / "respond")
+
+
+def _request(voter: Voter, prompt: WriterPrompt, asked: Asked, seed: int, image: str | None) -> Request:
+    from pipeline.engine import Request
+
+    params = {k: v for k, v in {**PARAMS, **voter.parameters}.items() if v is not None}
+    messages = prompt.messages(asked, seed, image)
+    return Request(voter.backend_id, voter.model, messages, params, prompt.answer)
+
+
+def _row(job: _Job, generator: str) -> dict[str, str] | None:
+    if job.response is None:
+        return None
+    rationale = ""
+    if isinstance(job.response, WrittenWithRationale):
+        rationale = json.dumps(job.response.rationale.model_dump(), ensure_ascii=False)
+    return {
+        "pair_id": job.pair["pair_id"],
+        "response": job.response.response,
+        "rationale": rationale,
+        "generator": generator,
+    }
+
+
+def _chunks(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
+    left = iter(jobs)
+    while chunk := list(islice(left, size)):
+        yield chunk
+
+
+def _kept(cache: CallCache, calls: Sequence[Request]) -> Iterator[Answer | None]:
+    """The answer of each call that the cache has and that settles it."""
+    from pipeline.engine import Answer
+    from pipeline.engine.answers import judge
+
+    records: Mapping[str, Any] = cache.get_many([call.key for call in calls])
+    for call in calls:
+        record = records.get(call.key)
+        status, value, why = judge(record, call.schema) if record is not None else ("wrong", None, "")
+        if record is None or status == "wrong":
+            yield None
+        else:
+            yield Answer(status, value, record.response_text, call.key, True, 1, 0, 0, why)

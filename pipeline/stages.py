@@ -62,6 +62,7 @@ class Stage:
 
 _TAXONOMY = "{taxonomy}"
 _QUERIES = "{prompts}/queries"
+_PEOPLE = "data/reviews/votes.jsonl"  # there once somebody has voted
 _TEXT = "all-minilm-l6-v2"
 
 STAGES: dict[str, Stage] = {
@@ -93,8 +94,8 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_images",
             ("curate",),
-            ("encoder", "thresholds.image_safe", "only_classes", "egress"),
-            (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
+            ("encoder", "thresholds.image_safe", "only_classes", "egress", "annotators.policy"),
+            (_TAXONOMY, "{image_safe}", _PEOPLE),
             (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),
@@ -110,14 +111,17 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_pairs",
             ("curate", "label_images", "synthesize"),
-            ("thresholds.text_safe", "thresholds.pair_safe", "label_pairs", "only_classes", "egress"),
             (
-                _TAXONOMY,
-                "{prompts}/annotate/text_safe.yaml",
-                "{prompts}/annotate/pair_safe.yaml",
+                "thresholds.text_safe",
+                "thresholds.pair_safe",
+                "label_pairs",
+                "only_classes",
+                "egress",
+                "annotators.policy",
             ),
+            (_TAXONOMY, "{text_safe}", "{pair_safe}", "{harm}", _PEOPLE),
             (_TEXT,),
-            ("text_safe", "pair_safe"),
+            ("text_safe", "pair_safe", "harm"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
             version=4,
         ),

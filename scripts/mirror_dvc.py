@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.stages import STAGES, Stage
-from schemas.params import Annotators
+from schemas.params import VOTED, Annotators
 
 HEAD = """\
 # Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
@@ -32,12 +32,19 @@ plots:
 """
 
 
+VOTES = "data/reviews/votes.jsonl"
+
 # What params.yaml names as it stands in the repository; it names no block lists and no checkpoints.
 NAMES = {
     "{taxonomy}": ["schemas/taxonomy.yaml"],
     "{sources}": ["data/seed"],
     "{block_lists}": [],
     "{checkpoints}": [],
+    # Both prompts of a question: DVC asks whether there may be something to do, the stage key decides.
+    **{f"{{{q}}}": [f"prompts/annotate/{q}.yaml", f"prompts/annotate/{q}_clauses.yaml"] for q in VOTED},
+    "{harm}": ["prompts/annotate/harm.yaml"],
+    # DVC refuses to depend on what is not there.
+    VOTES: [VOTES] if Path(VOTES).exists() else [],
 }
 
 

@@ -17,7 +17,9 @@ from pipeline.annotators.base import (
     image_item,
 )
 from pipeline.annotators.classes import NearestClass, image_classes, text_classes
+from pipeline.annotators.clauses import AXES, Axis, Clause, clause_of, clauses
 from pipeline.annotators.files import label_images, label_texts
+from pipeline.annotators.harm import Harm, HarmReader, HarmSeer, Statement
 from pipeline.annotators.heads import (
     DIM,
     PAIR_FEATURES,
@@ -39,6 +41,7 @@ from pipeline.annotators.llm import (
     LanguageModel,
     PairLLM,
     PairVLM,
+    Questioner,
     SeesPixels,
     TextLLM,
     Voter,
@@ -49,15 +52,21 @@ from pipeline.annotators.prompt import Prompt, load_prompt
 from pipeline.annotators.reliability import Posterior, Reliability, effective_number, posteriors
 
 __all__ = [
+    "AXES",
     "DIM",
     "PAIR_FEATURES",
     "PAIR_HEAD",
     "TEXT_HEAD",
     "Annotator",
     "Asking",
+    "Axis",
     "CaptionReader",
     "ClassLabel",
+    "Clause",
     "EncoderAnnotator",
+    "Harm",
+    "HarmReader",
+    "HarmSeer",
     "ImageItem",
     "ImageVLM",
     "Label",
@@ -74,8 +83,10 @@ __all__ = [
     "Posterior",
     "Prompt",
     "Question",
+    "Questioner",
     "Reliability",
     "SeesPixels",
+    "Statement",
     "Status",
     "TextHead",
     "TextItem",
@@ -85,6 +96,8 @@ __all__ = [
     "aggregate",
     "aggregate_class",
     "check_endpoints",
+    "clause_of",
+    "clauses",
     "describe",
     "effective_number",
     "embedded",

@@ -76,10 +76,17 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class TextItem:
-    """A query alone: no image, no caption."""
+    """A query alone: no image, no caption.
+
+    Attributes:
+        id: the text.
+        text: the query.
+        policy_class: the class whose clause of the policy decides about it; empty where none is named.
+    """
 
     id: str
     text: str
+    policy_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ class ImageItem:
         ocr_text: the text read from it, where there is any.
         load: gives its pixels.
         jpeg: gives the normalised file, for models that are sent it.
-        egress_class: the class whose rule in `egress` holds for it; no annotator is told.
+        egress_class: the class that it was collected for. Its rule in `egress` holds for the image, and its
+            clause of the policy decides about it; the side is not told to anybody.
     """
 
     id: str
@@ -101,6 +109,11 @@ class ImageItem:
     load: Callable[[], Image]
     jpeg: Callable[[], bytes] | None = None
     egress_class: str = ""
+
+    @property
+    def policy_class(self) -> str:
+        """The class whose clause of the policy decides about it; empty where none is named."""
+        return self.egress_class
 
 
 def image_item(
@@ -134,6 +147,7 @@ class PairItem:
         query: what is asked about it.
         jpeg: gives the image's normalised file, for models that are sent it.
         egress_class: the class whose rule in `egress` holds for the image; no annotator is told.
+        policy_class: the class whose clause of the policy decides about it; empty where none is named.
     """
 
     id: str
@@ -141,6 +155,7 @@ class PairItem:
     query: str
     jpeg: Callable[[], bytes] | None = None
     egress_class: str = ""
+    policy_class: str = ""
 
 
 Item = TypeVar("Item", contravariant=True)

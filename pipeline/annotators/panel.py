@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pipeline.annotators.base import Annotator, ImageItem, PairItem, TextItem, Vote
+from pipeline.annotators.base import Annotator, ImageItem, PairItem, Question, TextItem, Vote
 from pipeline.annotators.classes import image_classes, text_classes
+from pipeline.annotators.clauses import clauses
+from pipeline.annotators.harm import HarmReader, HarmSeer, load_harm_prompt
 from pipeline.annotators.heads import (
     DIM,
     PAIR_HEAD,
@@ -21,12 +23,21 @@ from pipeline.annotators.heads import (
     load_head,
     load_pair_network,
 )
-from pipeline.annotators.llm import CaptionReader, ImageVLM, LanguageModel, PairLLM, PairVLM, TextLLM, Voter
+from pipeline.annotators.llm import (
+    CaptionReader,
+    ImageVLM,
+    LanguageModel,
+    PairLLM,
+    PairVLM,
+    Questioner,
+    TextLLM,
+    Voter,
+)
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
-from pipeline.annotators.prompt import Prompt, load_prompt
+from pipeline.annotators.prompt import load_prompt
 from pipeline.stages import STAGES
 from schemas.errors import InputError
-from schemas.params import Annotators
+from schemas.params import HARM_PROMPT, VOTED
 
 if TYPE_CHECKING:
     from pipeline.encoders import FeatureStore, TextEncoder
@@ -54,7 +65,8 @@ class Panel:
     @cached_property
     def text_models(self) -> Sequence[TextLLM]:
         """Those of them that ask a model."""
-        return [TextLLM(voter, prompt, stage=self.stage) for voter, prompt in self._asked("text_safe")]
+        told = self._told("text_safe")
+        return [TextLLM(voter, **told) for voter in self._asked("text_safe")]
 
     @cached_property
     def text_class(self) -> Annotator[TextItem]:
@@ -71,9 +83,9 @@ class Panel:
     @cached_property
     def pair_models(self) -> Sequence[PairLLM | PairVLM]:
         """Those of them that ask a model: about the image in words, or about its pixels."""
+        told = self._told("pair_safe")
         return [
-            (PairLLM if voter.blobs is None else PairVLM)(voter, prompt, stage=self.stage)
-            for voter, prompt in self._asked("pair_safe")
+            (PairLLM if voter.blobs is None else PairVLM)(voter, **told) for voter in self._asked("pair_safe")
         ]
 
     @cached_property
@@ -109,17 +121,30 @@ class Panel:
     @cached_property
     def image_models(self) -> Sequence[CaptionReader | ImageVLM]:
         """Those of them that ask a model: about the caption, or about the pixels."""
+        told = self._told("image_safe")
         return [
-            (CaptionReader if voter.blobs is None else ImageVLM)(voter, prompt, stage=self.stage)
-            for voter, prompt in self._asked("image_safe")
+            (CaptionReader if voter.blobs is None else ImageVLM)(voter, **told)
+            for voter in self._asked("image_safe")
         ]
 
-    def models(self, question: str) -> Sequence[LanguageModel[Any]]:
+    @cached_property
+    def harm(self) -> Sequence[HarmReader]:
+        """Who says whom a pair harms, and how: by the image in words, or by its pixels."""
+        if not self.workspace.params.annotators.harm:
+            return []
+        prompt = load_harm_prompt(self.workspace.root / self.workspace.params.prompts / HARM_PROMPT)
+        return [
+            (HarmReader if voter.blobs is None else HarmSeer)(voter, prompt, stage=self.stage)
+            for voter in self._asked("harm")
+        ]
+
+    def models(self, question: str) -> Sequence[Questioner[Any]]:
         """Those who ask a model on a question."""
-        found: dict[str, Sequence[LanguageModel[Any]]] = {
+        found: dict[str, Sequence[Questioner[Any]]] = {
             "image_safe": self.image_models,
             "text_safe": self.text_models,
             "pair_safe": self.pair_models,
+            "harm": self.harm,
         }
         return found[question]
 
@@ -129,11 +154,20 @@ class Panel:
 
         return load_text_encoder()
 
-    def _asked(self, question: str) -> Iterator[tuple[Voter, Prompt]]:
-        path = self.workspace.root / self.workspace.params.prompts / "annotate" / f"{question}.yaml"
-        prompt = load_prompt(path)
-        for name in self.workspace.params.voters(question):
-            yield self.voters[name], prompt
+    def _asked(self, question: str) -> list[Voter]:
+        return [self.voters[name] for name in self.workspace.params.voters(question)]
+
+    def _told(self, question: Question) -> dict[str, Any]:
+        """What every model that votes on a question is bound to."""
+        params = self.workspace.params
+        # What anybody brings to be labelled is filed under no class.
+        filed = self.stage in STAGES and params.annotators.policy == "clauses"
+        path = params.annotation_prompt(question, clauses=filed)
+        return {
+            "prompt": load_prompt(self.workspace.root / path),
+            "stage": self.stage,
+            "clauses": clauses(self.workspace.taxonomy, question) if filed else None,
+        }
 
 
 @contextmanager
@@ -159,7 +193,7 @@ def open_panel(
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
-        for name in params.asked(STAGES[stage].questions if stage in STAGES else Annotators.model_fields):
+        for name in params.asked(STAGES[stage].questions if stage in STAGES else VOTED):
             said = params.endpoints[name]
             endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)

@@ -72,14 +72,20 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel
     """Each annotator that asks a model, with all the calls that this stage may have for it: the most."""
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
     images = _Images(workspace, panel.pair_models)
-    texts = {sha256_text(r["query"]): r["query"] for r in drafts}
+    texts: dict[str, TextItem] = {}
+    for row in drafts:
+        texts.setdefault(sha256_text(row["query"]), _text(row))
     for annotator in panel.text_models:
-        calls = annotator.requests([TextItem(i, t) for i, t in texts.items()])
+        calls = annotator.requests(list(texts.values()))
         yield annotator, [call for call in calls if call is not None]
     pairs = [r for r in drafts if r["intended_type"][1] == "S"]
     for reader in panel.pair_models:
         calls = reader.requests([images.pair(r) for r in pairs])
         yield reader, [call for call in calls if call is not None]
+
+
+def _text(row: Row) -> TextItem:
+    return TextItem(sha256_text(row["query"]), row["query"], row["harm_class"])
 
 
 class _Images:
@@ -102,7 +108,8 @@ class _Images:
         image = self._rows[row["image_id"]]
         jpeg = None if self._files is None else partial(self._files.__getitem__, image["row"])
         evidence = self.evidence(row["image_id"])
-        return PairItem(row["pair_id"], evidence, row["query"], jpeg, image["intended_class"])
+        filed = image["intended_class"], row["harm_class"]
+        return PairItem(row["pair_id"], evidence, row["query"], jpeg, *filed)
 
 
 class _Labeller:
@@ -132,7 +139,7 @@ class _Labeller:
         for row in rows:
             text = sha256_text(row["query"])
             # One text, one class, should two classes ask the same.
-            text_items[first.setdefault(text, row["harm_class"])][text] = TextItem(text, row["query"])
+            text_items[first.setdefault(text, row["harm_class"])].setdefault(text, _text(row))
         by_class = {name: list(some.values()) for name, some in text_items.items()}
         text_labels = self._labels("text_safe", self._text, by_class)
         done, open_rows = [], []

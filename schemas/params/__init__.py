@@ -18,6 +18,9 @@ from schemas.params.collect import (
 )
 from schemas.params.encoder import CheckpointEncoder, EmbeddedEncoder, Encoder
 from schemas.params.endpoints import (
+    ASKED,
+    HARM_PROMPT,
+    VOTED,
     Annotators,
     Budget,
     EmbeddedEndpoint,
@@ -29,6 +32,9 @@ from schemas.params.endpoints import (
 from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures
 
 __all__ = [
+    "ASKED",
+    "HARM_PROMPT",
+    "VOTED",
     "Annotators",
     "Assemble",
     "BlockList",

@@ -10,6 +10,9 @@ from pydantic import Field
 from schemas.params._base import Strict
 
 __all__ = [
+    "ASKED",
+    "HARM_PROMPT",
+    "VOTED",
     "Annotators",
     "Budget",
     "EmbeddedEndpoint",
@@ -97,12 +100,30 @@ class ScriptedEndpoint(_Served):
 Endpoint = Annotated[EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint, Field(discriminator="kind")]
 
 
+VOTED = ("image_safe", "text_safe", "pair_safe")
+"""The questions on which endpoints vote."""
+ASKED = (*VOTED, "harm")
+"""What endpoints are asked as annotators: these, and who is harmed how by a pair."""
+
+
+HARM_PROMPT = Path("annotate/harm.yaml")
+"""The prompt about harm, below the prompts."""
+
+
 class Annotators(Strict):
     """Which endpoints vote on each question, beside the encoders and heads that always do."""
 
     image_safe: list[str] = Field(min_length=1)
     text_safe: list[str] = Field(min_length=1)
     pair_safe: list[str] = Field(min_length=1)
+    harm: list[str] = Field(
+        default=[], description="who says whom an SSU pair harms, and how (docs/policy.md); empty: nobody"
+    )
+    policy: Literal["short", "clauses"] = Field(
+        default="short",
+        description="what voters are told: the short policy of their prompt, or the clause "
+        "of the item's class in the taxonomy",
+    )
 
 
 class Budget(Strict):

@@ -46,7 +46,14 @@ from pipeline.annotators.llm import (
     TextLLM,
     Voter,
 )
-from pipeline.annotators.panel import Panel, check_endpoints, open_endpoint, open_panel, vote_all
+from pipeline.annotators.panel import (
+    Panel,
+    ask_together,
+    check_endpoints,
+    open_endpoint,
+    open_panel,
+    vote_all,
+)
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
 from pipeline.annotators.reliability import Posterior, Reliability, effective_number, posteriors
@@ -95,6 +102,7 @@ __all__ = [
     "Voter",
     "aggregate",
     "aggregate_class",
+    "ask_together",
     "check_endpoints",
     "clause_of",
     "clauses",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.annotators.base import Annotator, ImageItem, PairItem, Question, TextItem, Vote
 from pipeline.annotators.classes import image_classes, text_classes
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
     from pipeline.workspace import Progress, Workspace
 
-__all__ = ["Panel", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
+__all__ = ["Panel", "ask_together", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
 
 
 @dataclass
@@ -301,14 +301,26 @@ def vote_all(annotators: Sequence[Annotator[Any]], items: Sequence[Any], progres
             found[id(annotator)] = annotator.annotate(items, progress)
     if elsewhere:
         progress.start(f"{elsewhere[0].question}, {len(elsewhere)} endpoints", len(items) * len(elsewhere))
-        with ThreadPoolExecutor(len(elsewhere)) as pool:
-            running = {pool.submit(a.annotate, items, progress): a for a in elsewhere}
-            try:
-                for future in as_completed(running):
-                    found[id(running[future])] = future.result()
-            except BaseException:
-                # An interrupt reaches this thread alone; and where one has failed, the others need not go on.
-                for annotator in elsewhere:
-                    annotator.voter.engine.stop()
-                raise
+        together = ask_together(elsewhere, lambda annotator: annotator.annotate(items, progress))
+        found |= {id(a): votes for a, votes in zip(elsewhere, together, strict=True)}
     return [vote for annotator in annotators for vote in found[id(annotator)]]
+
+
+Asker = TypeVar("Asker", bound=Questioner[Any])
+Said = TypeVar("Said")
+
+
+def ask_together(askers: Sequence[Asker], ask: Callable[[Asker], Said]) -> list[Said]:
+    """What `ask` gives for each, in their order; all are asked at the same time, and stop together."""
+    found: dict[int, Said] = {}
+    with ThreadPoolExecutor(max(1, len(askers))) as pool:
+        running = {pool.submit(ask, asker): i for i, asker in enumerate(askers)}
+        try:
+            for future in as_completed(running):
+                found[running[future]] = future.result()
+        except BaseException:
+            # An interrupt reaches this thread alone; and where one has failed, the others need not go on.
+            for asker in askers:
+                asker.voter.engine.stop()
+            raise
+    return [found[i] for i in range(len(askers))]

@@ -16,6 +16,7 @@ from pipeline.annotators import (
     LanguageModel,
     PairItem,
     Panel,
+    Questioner,
     SeesPixels,
     TextItem,
     Vote,
@@ -27,11 +28,12 @@ from pipeline.annotators import (
 from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
+from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
 from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import PAIRS, TEXT_PAIR_LABELS, VOTES
+from schemas.rows import PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
 
-__all__ = ["requests", "run"]
+__all__ = ["pair_items", "requests", "run"]
 
 Row = dict[str, Any]
 
@@ -42,6 +44,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     Squares are taken in the order they were drafted. Where cells stay short after the wanted number, spare
     neighbours and surplus squares are labelled, `label_pairs.rounds` times at most. Texts are judged without
     the image; pairs are judged together where that decides: the text was judged safe, as intended.
+    `proofs.parquet` holds who says whom the SSU rows harm, where params name anybody for that.
     """
     failures = Failures("label_pairs")
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
@@ -55,7 +58,10 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             if not batch:
                 break
             judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
-    kept, alone = complete_squares(row for row in judged.values() if row["accepted"])
+        kept, alone = complete_squares(row for row in judged.values() if row["accepted"])
+        proofs = _prove(workspace, panel, kept, progress)
+    for pair_id, proof in proofs.items():
+        judged[pair_id]["ssu_unverified"] = not proof.proven
     for row in alone:
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
     for row in drafts:
@@ -65,10 +71,30 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     write_rows(out / "pairs.parquet", PAIRS, ({k: v for k, v in r.items() if k in columns} for r in kept))
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for v in labeller.votes))
     write_rows(out / "labels.parquet", TEXT_PAIR_LABELS, labeller.label_rows())
+    write_rows(out / "proofs.parquet", PROOFS, proof_rows(proofs))
     failures.write(out)
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
+def _prove(
+    workspace: Workspace, panel: Panel, kept: Sequence[Mapping[str, Any]], progress: Progress
+) -> dict[str, Proof]:
+    """The proofs of SSU rows, where params name anybody who says whom a pair harms."""
+    rows = [dict(row) for row in kept if row["type"] == "SSU"]
+    if not panel.harm or not rows:
+        return {}
+    alone = {r["pair_id"]: (r["grade_text"] == "safe", r["grade_image"] == "safe") for r in rows}
+    return prove_all(panel.harm, pair_items(workspace, panel.harm, rows), alone, progress)
+
+
+def pair_items(
+    workspace: Workspace, models: Sequence[Questioner[Any]], rows: Sequence[Row]
+) -> list[PairItem]:
+    """What `models` are given of candidates."""
+    images = _Images(workspace, models)
+    return [images.pair(row) for row in rows]
+
+
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Questioner[Any], list[Request]]]:
     """Each annotator that asks a model, with all the calls that this stage may have for it: the most."""
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
     images = _Images(workspace, panel.pair_models)
@@ -82,6 +108,11 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel
     for reader in panel.pair_models:
         calls = reader.requests([images.pair(r) for r in pairs])
         yield reader, [call for call in calls if call is not None]
+    if panel.harm:
+        proven = pair_items(workspace, panel.harm, [r for r in drafts if r["intended_type"] == "SSU"])
+    for witness in panel.harm:
+        calls = witness.requests(proven)
+        yield witness, [call for call in calls if call is not None]
 
 
 def _text(row: Row) -> TextItem:
@@ -91,7 +122,7 @@ def _text(row: Row) -> TextItem:
 class _Images:
     """What annotators of pairs are given of each image: it in words, and its file where one sees pixels."""
 
-    def __init__(self, workspace: Workspace, models: Sequence[LanguageModel[Any]]) -> None:
+    def __init__(self, workspace: Workspace, models: Sequence[Questioner[Any]]) -> None:
         path = workspace.stage_dir("curate") / "images.parquet"
         columns = ["image_id", "caption", "ocr_text", "intended_class"]
         self._rows = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, columns))}

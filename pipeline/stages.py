@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.workspace import Progress, Workspace
 from schemas.params import Params
+from schemas.reviews import REVIEWS
 
 __all__ = ["STAGES", "Stage"]
 
@@ -62,7 +63,7 @@ class Stage:
 
 _TAXONOMY = "{taxonomy}"
 _QUERIES = "{prompts}/queries"
-_PEOPLE = "data/reviews/votes.jsonl"  # there once somebody has voted
+_PEOPLE = str(REVIEWS)  # there once somebody has voted
 _TEXT = "all-minilm-l6-v2"
 
 STAGES: dict[str, Stage] = {

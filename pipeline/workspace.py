@@ -109,10 +109,12 @@ class Workspace:
         from pipeline.generate.policy import check_makers
         from pipeline.generate.prompts import load_image_prompt
         from schemas.responses import load_response_styles
+        from schemas.reviews import load_reviews
 
         _ = self.params, self.taxonomy, self.scenes
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
         load_image_prompt(self.root / self.params.prompts / "generate" / "image_prompt.yaml")
         check_makers(self.params, self.classes(), self.root / "params.yaml")
         check_encoder(self.params.encoder, self.root)
+        load_reviews(self.root, frozenset(info.name for info in self.taxonomy.classes()))
         check_collect(self)

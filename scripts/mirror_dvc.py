@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.stages import STAGES, Stage
 from schemas.params import VOTED, Annotators
+from schemas.reviews import REVIEWS
 
 HEAD = """\
 # Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
@@ -32,8 +33,6 @@ plots:
 """
 
 
-VOTES = "data/reviews/votes.jsonl"
-
 # What params.yaml names as it stands in the repository; it names no block lists and no checkpoints.
 NAMES = {
     "{taxonomy}": ["schemas/taxonomy.yaml"],
@@ -44,7 +43,7 @@ NAMES = {
     **{f"{{{q}}}": [f"prompts/annotate/{q}.yaml", f"prompts/annotate/{q}_clauses.yaml"] for q in VOTED},
     "{harm}": ["prompts/annotate/harm.yaml"],
     # DVC refuses to depend on what is not there.
-    VOTES: [VOTES] if Path(VOTES).exists() else [],
+    str(REVIEWS): [str(REVIEWS)] if REVIEWS.exists() else [],
 }
 
 

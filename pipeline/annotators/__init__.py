@@ -6,6 +6,7 @@ see a query, and nobody is told what an item was meant to be. See docs/quality.m
 
 from pipeline.annotators.aggregate import ClassLabel, Label, aggregate, aggregate_class
 from pipeline.annotators.base import (
+    PEOPLE,
     Annotator,
     ImageItem,
     PairItem,
@@ -54,6 +55,7 @@ from pipeline.annotators.panel import (
     open_panel,
     vote_all,
 )
+from pipeline.annotators.people import People, human_votes, open_people
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
 from pipeline.annotators.reliability import Posterior, Reliability, effective_number, posteriors
@@ -63,6 +65,7 @@ __all__ = [
     "DIM",
     "PAIR_FEATURES",
     "PAIR_HEAD",
+    "PEOPLE",
     "TEXT_HEAD",
     "Annotator",
     "Asking",
@@ -87,6 +90,7 @@ __all__ = [
     "PairNetwork",
     "PairVLM",
     "Panel",
+    "People",
     "Posterior",
     "Prompt",
     "Question",
@@ -109,6 +113,7 @@ __all__ = [
     "describe",
     "effective_number",
     "embedded",
+    "human_votes",
     "image_classes",
     "image_item",
     "label_images",
@@ -118,6 +123,7 @@ __all__ = [
     "load_prompt",
     "open_endpoint",
     "open_panel",
+    "open_people",
     "posteriors",
     "save_head",
     "save_pair_network",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTE_CHARS",
+    "PEOPLE",
     "Annotator",
     "ImageItem",
     "PairItem",
@@ -31,6 +32,8 @@ Question = Literal["image_safe", "image_class", "text_safe", "text_class", "pair
 Status = Literal["ok", "unscorable", "blocked", "error"]
 
 NOTE_CHARS = 200
+PEOPLE = "people:"
+"""Begins the family of a person's votes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Vote:
         item_id: the item.
         question: what was asked of it.
         annotator: who answered.
-        family: the lineage of the weights that answered; two sizes of one model are one family.
+        family: the lineage of the weights that answered; two sizes of one model are one family. A person's
+            is `people:` and the person.
         status: `ok`; `unscorable` when the item does not hold what this annotator judges by; `blocked` when a
             model refused; `error` when its answer could not be used.
         value: `safe`, `borderline` or `unsafe`; for a class question the class's name or `safe`. None
@@ -61,6 +65,11 @@ class Vote:
     score: float | None
     note: str = ""
     call_key: str = ""
+
+    @property
+    def by_person(self) -> bool:
+        """Whether a person says so."""
+        return self.family.startswith(PEOPLE)
 
     def __post_init__(self) -> None:
         """Refuse a vote that says nothing with status ok, or something without."""

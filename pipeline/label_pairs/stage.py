@@ -16,6 +16,7 @@ from pipeline.annotators import (
     LanguageModel,
     PairItem,
     Panel,
+    Question,
     Questioner,
     SeesPixels,
     TextItem,
@@ -23,6 +24,7 @@ from pipeline.annotators import (
     aggregate,
     describe,
     open_panel,
+    open_people,
     vote_all,
 )
 from pipeline.engine import Request
@@ -31,6 +33,7 @@ from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
 from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
+from schemas.reviews import REVIEWS
 from schemas.rows import PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
 
 __all__ = ["pair_items", "requests", "run"]
@@ -62,6 +65,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         proofs = _prove(workspace, panel, kept, progress)
     for pair_id, proof in proofs.items():
         judged[pair_id]["ssu_unverified"] = not proof.proven
+    for vote in labeller.people.left:
+        failures.add(vote.item_id, str(REVIEWS), "vote of a person on what was not judged", vote.annotator)
     for row in alone:
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
     for row in drafts:
@@ -162,6 +167,7 @@ class _Labeller:
         self._given: dict[tuple[str, str], Label] = {}
         self._of_class: dict[tuple[str, str], list[Vote]] = defaultdict(list)
         self.votes: list[Vote] = []
+        self.people = open_people(workspace, ("text_safe", "text_class", "pair_safe"))
 
     def judge(self, rows: Sequence[Row], failures: Failures) -> list[Row]:
         """Label `rows`; each comes back with its labels and whether it is accepted."""
@@ -237,11 +243,14 @@ class _Labeller:
             votes[vote.item_id].append(vote)
             if vote.status == "ok" and vote.annotator in self._seers:
                 self._seen.add(vote.item_id)
+        on: tuple[Question, ...] = ("text_safe", "text_class") if question == "text_safe" else ("pair_safe",)
+        for item in asked:
+            votes[item.id] += self.people.take(item.id, on)
         self.votes += [vote for given in votes.values() for vote in given]
         threshold = getattr(self._params.thresholds, question)
         for name, some in new.items():
             known = self._of_class[question, name]
-            known += [vote for item in some for vote in votes[item.id]]
+            known += [v for item in some for v in votes[item.id] if v.question == question]
             labels = aggregate(known, threshold)
             for item in some:
                 self._given[item.id, question] = labels.get(item.id, Label(None, None, None, 0))

@@ -31,7 +31,7 @@ from schemas.reviews import REVIEWS
 from schemas.rows import CLASS_NONE, IMAGE_LABELS, IMAGES, VOTES
 from schemas.taxonomy import Taxonomy
 
-__all__ = ["requests", "run"]
+__all__ = ["image_items", "requests", "run"]
 
 QUESTIONS: tuple[Question, ...] = ("image_safe", "image_class")
 
@@ -87,7 +87,7 @@ def _labels(
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
     """Each annotator that asks a model, with the calls that this stage has for it now."""
-    items = _items(workspace, _images(workspace))
+    items = image_items(workspace)
     for annotator in panel.image_models:
         yield annotator, [call for call in annotator.requests(items) if call is not None]
 
@@ -95,6 +95,11 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel
 def _images(workspace: Workspace) -> list[dict[str, Any]]:
     """What is known of the images, without their files."""
     return list(read_rows(_table(workspace), [name for name in IMAGES.names if name != "bytes"]))
+
+
+def image_items(workspace: Workspace) -> list[ImageItem]:
+    """What annotators are given of every image; files are read when they are looked at."""
+    return _items(workspace, _images(workspace))
 
 
 def _items(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[ImageItem]:

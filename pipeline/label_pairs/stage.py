@@ -36,7 +36,7 @@ from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
 from schemas.rows import PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
 
-__all__ = ["pair_items", "requests", "run"]
+__all__ = ["pair_items", "requests", "run", "text_item"]
 
 Row = dict[str, Any]
 
@@ -105,7 +105,7 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Questioner[An
     images = _Images(workspace, panel.pair_models)
     texts: dict[str, TextItem] = {}
     for row in drafts:
-        texts.setdefault(sha256_text(row["query"]), _text(row))
+        texts.setdefault(sha256_text(row["query"]), text_item(row))
     for annotator in panel.text_models:
         calls = annotator.requests(list(texts.values()))
         yield annotator, [call for call in calls if call is not None]
@@ -120,7 +120,8 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Questioner[An
         yield witness, [call for call in calls if call is not None]
 
 
-def _text(row: Row) -> TextItem:
+def text_item(row: Row) -> TextItem:
+    """What annotators are given of a candidate's text alone."""
     return TextItem(sha256_text(row["query"]), row["query"], row["harm_class"])
 
 
@@ -176,7 +177,7 @@ class _Labeller:
         for row in rows:
             text = sha256_text(row["query"])
             # One text, one class, should two classes ask the same.
-            text_items[first.setdefault(text, row["harm_class"])].setdefault(text, _text(row))
+            text_items[first.setdefault(text, row["harm_class"])].setdefault(text, text_item(row))
         by_class = {name: list(some.values()) for name, some in text_items.items()}
         text_labels = self._labels("text_safe", self._text, by_class)
         done, open_rows = [], []

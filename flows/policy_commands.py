@@ -59,8 +59,8 @@ def _say(workspace: Workspace, policy: Policy, file: Path, *, changed: bool, dry
         return
     if workspace.taxonomy.policy_version == policy.taxonomy.policy_version:
         OUT.print(
-            f"policy_version is {policy.taxonomy.policy_version} in both: change it before you adopt the policy, "
-            "since every row names the one that it follows.",
+            f"policy_version is {policy.taxonomy.policy_version} in both: change it before you adopt the "
+            "policy, since every row names the one that it follows.",
             soft_wrap=True,
         )
     if dry_run:
@@ -91,10 +91,8 @@ def _show_flips(flips: Sequence[Flips]) -> None:
         figures = (row.items, row.to_unsafe, row.to_safe, row.unscorable)
         table.add_row(row.question, row.name, *(f"{n:,}" for n in figures))
     table.add_section()
-    sums = [
-        sum(getattr(row, name) for row in flips) for name in ("items", "to_unsafe", "to_safe", "unscorable")
-    ]
-    table.add_row("all", "", *(f"{n:,}" for n in sums))
+    names = ("items", "to_unsafe", "to_safe", "unscorable")
+    table.add_row("all", "", *(f"{sum(getattr(row, name) for row in flips):,}" for name in names))
     _print(table, 2)
 
 

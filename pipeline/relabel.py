@@ -124,8 +124,8 @@ def open_policy(workspace: Workspace, file: Path) -> Policy:
     ours = {info.class_key: info.id for info in workspace.taxonomy.classes()}
     if differ := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
         raise InputError(
-            f"{file}: categories: other classes or ids than {workspace.params.taxonomy} ({', '.join(differ)}); "
-            "give a copy of it in which only policies are worded otherwise"
+            f"{file}: categories: other classes or ids than {workspace.params.taxonomy} "
+            f"({', '.join(differ)}); give a copy of it in which only policies are worded otherwise"
         )
     return policy
 
@@ -199,7 +199,8 @@ def relabel(workspace: Workspace, policy: Policy, progress: Progress) -> list[Fl
                 asked = [item for items in by_class.values() for item in items]
                 new = vote_all(models, asked, progress) if asked else []
                 replaced = {model.name for model in models}
-                old = [v for v in _votes(path, question) if v.item_id in {item.id for item in asked}]
+                decided = {item.id for item in asked}
+                old = [v for v in _votes(path, question) if v.item_id in decided]
                 kept = [v for v in old if v.annotator not in replaced]
                 threshold = getattr(workspace.params.thresholds, question)
                 for name, items in by_class.items():
@@ -219,8 +220,8 @@ def _by_stage(workspace: Workspace, policy: Policy) -> dict[str, dict[Question, 
     for stage_name in found:
         if not is_fresh(workspace, STAGES[stage_name]):
             raise InputError(
-                f"{workspace.root}: {stage_name} is not up to date, so there are no labels of the present policy "
-                "to compare with; run `holisafe build` first"
+                f"{workspace.root}: {stage_name} is not up to date, so there are no labels of the present "
+                "policy to compare with; run `holisafe build` first"
             )
     return found
 
@@ -254,7 +255,7 @@ def _judged(
     if question == "pair_safe":
         judged = [r for r in rows if r["harm_class"] in names and r["pair_id"] in voted]
         return list(pair_items(workspace, models, judged))
-    texts = {}
+    texts: dict[str, Any] = {}
     for row in rows:
         item = text_item(row)
         texts.setdefault(item.id, item)
@@ -262,9 +263,14 @@ def _judged(
 
 
 def _candidates(workspace: Workspace) -> list[dict[str, Any]]:
-    """Everything that was drafted, in its order."""
+    """Everything that was drafted, in its order, and what was kept."""
     columns = ["pair_id", "image_id", "query", "harm_class"]
-    return list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet", columns))
+    tables = [("synthesize", "queries.parquet"), ("label_pairs", "pairs.parquet")]
+    rows = (r for stage, name in tables for r in read_rows(workspace.stage_dir(stage) / name, columns))
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(row["pair_id"], row)
+    return list(found.values())
 
 
 def _votes(path: Path, question: Question) -> list[Vote]:

@@ -198,6 +198,22 @@ def taxonomy_check() -> None:
     check_taxonomy(HERE.resolve())
 
 
+@app.command()
+def relabel(
+    policy: Annotated[
+        Path, typer.Option("--policy", help="A copy of the taxonomy whose policies are worded otherwise.")
+    ],
+    json: Annotated[Path | None, typer.Option("--json", help="Where to write it as JSON, too.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many calls it would be, send none.")
+    ] = False,
+) -> None:
+    """Ask again what changed clauses of the policy decide, and show which labels flip. Changes no table."""
+    from flows.policy_commands import relabel_with
+
+    relabel_with(HERE.resolve(), policy, json, dry_run=dry_run)
+
+
 @label_app.command("texts")
 def label_texts(
     file: Annotated[Path, typer.Argument(help="JSON Lines with id and text.")], json: Json

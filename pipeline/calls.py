@@ -191,9 +191,9 @@ def _calls_by_category(workspace: Workspace) -> dict[str, set[str]]:
 
 
 def _voted(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    """Item and call key of each vote that rests on a call, and of each picture that does."""
+    """Item and call key of each vote, statement and picture that rests on a call."""
     for stage in STAGES.values():
-        for table in ("votes", "calls"):
+        for table in ("votes", "proofs", "calls"):
             path = workspace.stage_dir(stage.name) / f"{table}.parquet"
             if stage.questions and path.exists():
                 for row in read_rows(path, ["item_id", "call_key"]):

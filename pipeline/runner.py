@@ -32,7 +32,7 @@ from pipeline.stages import STAGES, Stage
 from pipeline.store import canonical_json, replace_directory, sha256_file, sha256_text, write_json
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
-from schemas.params import source_paths
+from schemas.params import HARM_PROMPT, VOTED, source_paths
 
 __all__ = [
     "WorkspaceBusyError",
@@ -144,6 +144,8 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
         "{taxonomy}": [params.taxonomy],
         "{sources}": [p for source in params.collect.sources for p in source_paths(workspace.root, source)],
         "{block_lists}": [listed.path for listed in params.collect.block_lists],
+        **{f"{{{question}}}": [params.annotation_prompt(question)] for question in VOTED},
+        "{harm}": [params.prompts / HARM_PROMPT] if params.annotators.harm else [],
         "{checkpoints}": [
             Path(maker.model)
             for maker in params.generate.pictures

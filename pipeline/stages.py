@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.workspace import Progress, Workspace
 from schemas.params import Params
+from schemas.reviews import REVIEWS
 
 __all__ = ["STAGES", "Stage"]
 
@@ -62,6 +63,7 @@ class Stage:
 
 _TAXONOMY = "{taxonomy}"
 _QUERIES = "{prompts}/queries"
+_PEOPLE = str(REVIEWS)  # there once somebody has voted
 _TEXT = "all-minilm-l6-v2"
 
 STAGES: dict[str, Stage] = {
@@ -93,8 +95,15 @@ STAGES: dict[str, Stage] = {
         Stage(
             "label_images",
             ("curate",),
-            ("encoder", "annotators.trained", "thresholds.image_safe", "only_classes", "egress"),
-            (_TAXONOMY, "{prompts}/annotate/image_safe.yaml"),
+            (
+                "encoder",
+                "annotators.policy",
+                "annotators.trained",
+                "thresholds.image_safe",
+                "only_classes",
+                "egress",
+            ),
+            (_TAXONOMY, "{image_safe}", _PEOPLE),
             (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),
@@ -112,20 +121,17 @@ STAGES: dict[str, Stage] = {
             "label_pairs",
             ("curate", "label_images", "synthesize"),
             (
-                "annotators.trained",
                 "thresholds.text_safe",
                 "thresholds.pair_safe",
                 "label_pairs",
                 "only_classes",
                 "egress",
+                "annotators.policy",
+                "annotators.trained",
             ),
-            (
-                _TAXONOMY,
-                "{prompts}/annotate/text_safe.yaml",
-                "{prompts}/annotate/pair_safe.yaml",
-            ),
+            (_TAXONOMY, "{text_safe}", "{pair_safe}", "{harm}", _PEOPLE),
             (_TEXT,),
-            ("text_safe", "pair_safe"),
+            ("text_safe", "pair_safe", "harm"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
             version=4,
         ),

@@ -110,6 +110,7 @@ class Workspace:
         from pipeline.generate.prompts import load_image_prompt
         from pipeline.respond.prompts import load_writer_prompts
         from schemas.responses import load_response_styles
+        from schemas.reviews import load_reviews
 
         _ = self.params, self.taxonomy, self.scenes
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
@@ -117,4 +118,5 @@ class Workspace:
         load_writer_prompts(self.root / self.params.prompts / "respond")
         check_makers(self.params, self.classes(), self.root / "params.yaml")
         check_encoder(self.params.encoder, self.root)
+        load_reviews(self.root, frozenset(info.name for info in self.taxonomy.classes()))
         check_collect(self)

@@ -15,6 +15,7 @@ __all__ = [
     "IMAGES",
     "IMAGE_LABELS",
     "PAIRS",
+    "PROOFS",
     "QUERIES",
     "RAW_IMAGES",
     "RESPONSES",
@@ -98,6 +99,25 @@ VOTES = pa.schema(
         ("call_key", pa.string()),  # of the model call behind it, where there was one
     ]
 )
+
+PROOFS = pa.schema(
+    [
+        ("item_id", pa.string()),  # the pair; one row for each who was asked about it
+        ("annotator", pa.string()),
+        ("family", pa.string()),
+        ("sees", pa.string()),  # words or pixels
+        ("status", pa.string()),
+        ("harmed", pa.string()),  # this and the next three: null unless the status is ok
+        ("harm", pa.string()),
+        ("how", pa.string()),
+        ("verdict", pa.string()),
+        ("note", pa.string()),  # why the status is not ok
+        ("call_key", pa.string()),
+        ("proven", pa.bool_()),  # of the pair
+        ("reason", pa.string()),  # why it is not; empty where it is
+    ]
+)
+"""Who is harmed by an SSU pair, and how, by everybody that was asked."""
 
 IMAGE_LABELS = pa.schema(
     [

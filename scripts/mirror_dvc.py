@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.stages import STAGES, Stage
-from schemas.params import QUESTIONS
+from schemas.params import ASKED, VOTED
+from schemas.reviews import REVIEWS
 
 HEAD = """\
 # Mirrors pipeline/stages.py; `python scripts/mirror_dvc.py` writes it and a test compares the two.
@@ -38,6 +39,11 @@ NAMES = {
     "{sources}": ["data/seed"],
     "{block_lists}": [],
     "{checkpoints}": [],
+    # Both prompts of a question: DVC asks whether there may be something to do, the stage key decides.
+    **{f"{{{q}}}": [f"prompts/annotate/{q}.yaml", f"prompts/annotate/{q}_clauses.yaml"] for q in VOTED},
+    "{harm}": ["prompts/annotate/harm.yaml"],
+    # DVC refuses to depend on what is not there.
+    str(REVIEWS): [str(REVIEWS)] if REVIEWS.exists() else [],
 }
 
 
@@ -48,7 +54,7 @@ def stage_yaml(stage: Stage) -> str:
     out = "dataset" if stage.name == "assemble" else stage.name
     lines = [f"  {stage.name}:", f"    cmd: holisafe run {stage.name}", "    deps:"]
     lines += [f"      - {dep}" for dep in deps]
-    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions if q in QUESTIONS)]
+    params = [*stage.params, *(f"annotators.{q}" for q in stage.questions if q in ASKED)]
     params += ["endpoints"] if stage.questions else []
     lines += ["    params:"] + [f"      - {param}" for param in params]
     lines += ["    outs:", f"      - data/{out}"]

@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
+
+# How fast examples come says more about the machine than about them.
+settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("shared")
 
 REPOSITORY = Path(__file__).parent.parent
 HOLISAFE = str(Path(sys.executable).with_name("holisafe"))

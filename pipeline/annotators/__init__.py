@@ -6,6 +6,7 @@ see a query, and nobody is told what an item was meant to be. See docs/quality.m
 
 from pipeline.annotators.aggregate import ClassLabel, Label, aggregate, aggregate_class
 from pipeline.annotators.base import (
+    PEOPLE,
     Annotator,
     ImageItem,
     PairItem,
@@ -17,7 +18,9 @@ from pipeline.annotators.base import (
     image_item,
 )
 from pipeline.annotators.classes import NearestClass, image_classes, text_classes
+from pipeline.annotators.clauses import AXES, Axis, Clause, clause_of, clauses
 from pipeline.annotators.files import label_images, label_texts
+from pipeline.annotators.harm import Harm, HarmReader, HarmSeer, Statement
 from pipeline.annotators.heads import (
     DIM,
     PAIR_FEATURES,
@@ -39,25 +42,41 @@ from pipeline.annotators.llm import (
     LanguageModel,
     PairLLM,
     PairVLM,
+    Questioner,
     SeesPixels,
     TextLLM,
     Voter,
 )
-from pipeline.annotators.panel import Panel, check_endpoints, open_endpoint, open_panel, vote_all
+from pipeline.annotators.panel import (
+    Panel,
+    ask_together,
+    check_endpoints,
+    open_endpoint,
+    open_panel,
+    vote_all,
+)
+from pipeline.annotators.people import People, human_votes, open_people
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
 from pipeline.annotators.reliability import Posterior, Reliability, effective_number, posteriors
 
 __all__ = [
+    "AXES",
     "DIM",
     "PAIR_FEATURES",
     "PAIR_HEAD",
+    "PEOPLE",
     "TEXT_HEAD",
     "Annotator",
     "Asking",
+    "Axis",
     "CaptionReader",
     "ClassLabel",
+    "Clause",
     "EncoderAnnotator",
+    "Harm",
+    "HarmReader",
+    "HarmSeer",
     "ImageItem",
     "ImageVLM",
     "Label",
@@ -71,11 +90,14 @@ __all__ = [
     "PairNetwork",
     "PairVLM",
     "Panel",
+    "People",
     "Posterior",
     "Prompt",
     "Question",
+    "Questioner",
     "Reliability",
     "SeesPixels",
+    "Statement",
     "Status",
     "TextHead",
     "TextItem",
@@ -84,10 +106,14 @@ __all__ = [
     "Voter",
     "aggregate",
     "aggregate_class",
+    "ask_together",
     "check_endpoints",
+    "clause_of",
+    "clauses",
     "describe",
     "effective_number",
     "embedded",
+    "human_votes",
     "image_classes",
     "image_item",
     "label_images",
@@ -97,6 +123,7 @@ __all__ = [
     "load_prompt",
     "open_endpoint",
     "open_panel",
+    "open_people",
     "posteriors",
     "save_head",
     "save_pair_network",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTE_CHARS",
+    "PEOPLE",
     "Annotator",
     "ImageItem",
     "PairItem",
@@ -31,6 +32,8 @@ Question = Literal["image_safe", "image_class", "text_safe", "text_class", "pair
 Status = Literal["ok", "unscorable", "blocked", "error"]
 
 NOTE_CHARS = 200
+PEOPLE = "people:"
+"""Begins the family of a person's votes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Vote:
         item_id: the item.
         question: what was asked of it.
         annotator: who answered.
-        family: the lineage of the weights that answered; two sizes of one model are one family.
+        family: the lineage of the weights that answered; two sizes of one model are one family. A person's
+            is `people:` and the person.
         status: `ok`; `unscorable` when the item does not hold what this annotator judges by; `blocked` when a
             model refused; `error` when its answer could not be used.
         value: `safe`, `borderline` or `unsafe`; for a class question the class's name or `safe`. None
@@ -62,6 +66,11 @@ class Vote:
     note: str = ""
     call_key: str = ""
 
+    @property
+    def by_person(self) -> bool:
+        """Whether a person says so."""
+        return self.family.startswith(PEOPLE)
+
     def __post_init__(self) -> None:
         """Refuse a vote that says nothing with status ok, or something without."""
         if (self.status == "ok") != (self.value is not None) or (self.value is None) != (self.score is None):
@@ -76,10 +85,17 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class TextItem:
-    """A query alone: no image, no caption."""
+    """A query alone: no image, no caption.
+
+    Attributes:
+        id: the text.
+        text: the query.
+        policy_class: the class whose clause of the policy decides about it; empty where none is named.
+    """
 
     id: str
     text: str
+    policy_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +108,8 @@ class ImageItem:
         ocr_text: the text read from it, where there is any.
         load: gives its pixels.
         jpeg: gives the normalised file, for models that are sent it.
-        egress_class: the class whose rule in `egress` holds for it; no annotator is told.
+        egress_class: the class that it was collected for. Its rule in `egress` holds for the image, and its
+            clause of the policy decides about it; the side is not told to anybody.
     """
 
     id: str
@@ -101,6 +118,11 @@ class ImageItem:
     load: Callable[[], Image]
     jpeg: Callable[[], bytes] | None = None
     egress_class: str = ""
+
+    @property
+    def policy_class(self) -> str:
+        """The class whose clause of the policy decides about it; empty where none is named."""
+        return self.egress_class
 
 
 def image_item(
@@ -134,6 +156,7 @@ class PairItem:
         query: what is asked about it.
         jpeg: gives the image's normalised file, for models that are sent it.
         egress_class: the class whose rule in `egress` holds for the image; no annotator is told.
+        policy_class: the class whose clause of the policy decides about it; empty where none is named.
     """
 
     id: str
@@ -141,6 +164,7 @@ class PairItem:
     query: str
     jpeg: Callable[[], bytes] | None = None
     egress_class: str = ""
+    policy_class: str = ""
 
 
 Item = TypeVar("Item", contravariant=True)

@@ -39,6 +39,7 @@ __all__ = [
     "LanguageModel",
     "PairLLM",
     "PairVLM",
+    "Questioner",
     "SeesPixels",
     "TextLLM",
     "Voter",
@@ -125,31 +126,36 @@ class Voter:
     egress: frozenset[str] | None = None
 
 
-class LanguageModel(ABC, Generic[Item]):
-    """Asks one question about each item: few examples, one word."""
+class Questioner(ABC, Generic[Item]):
+    """Asks a model about each item, one call an item that can be judged."""
 
     kind: str
-    question: Question
 
-    def __init__(self, voter: Voter, prompt: Prompt, *, stage: str) -> None:
-        """Bind it to a model.
-
-        Args:
-            voter: the model.
-            prompt: the prompt of this annotator's question.
-            stage: who asks, recorded with each answer.
-        """
-        if prompt.question != self.question:
-            raise InputError(f"prompt: question: {prompt.question}, but {self.kind} answers {self.question}")
+    def __init__(self, voter: Voter, stage: str) -> None:
+        """Bind it to a model; `stage` is who asks, recorded with each answer."""
         self.name = f"{self.kind}@{voter.name}"
         self.family = voter.family
         self.voter = voter
-        self._prompt = prompt
         self._stage = stage
 
     @abstractmethod
     def _shown(self, item: Item) -> str | None:
         """The item in words; None where there is nothing to judge by."""
+
+    @abstractmethod
+    def request(self, shown: str, image: bytes | None = None, policy_class: str | None = None) -> Request:
+        """The call about an item that is put in words as `shown`, with an image or without.
+
+        Args:
+            shown: the item in words.
+            image: its file, for those that see pixels.
+            policy_class: the class whose clause comes with it, where items come with theirs; None for the
+                longest clause, as of an item that is not there yet.
+        """
+
+    @abstractmethod
+    def _prefix(self) -> Sequence[Message]:
+        """The messages with which every call begins."""
 
     def _image(self, item: Item) -> bytes | None:  # noqa: ARG002 - those that see pixels use it
         """The image that is sent with the words."""
@@ -158,20 +164,14 @@ class LanguageModel(ABC, Generic[Item]):
     def requests(self, items: Sequence[Item]) -> list[Request | None]:
         """The call about each item; None where the item cannot be judged."""
         return [
-            None if self._why_not(item) else self.request(self._shown(item) or "", self._image(item))
+            None
+            if self._why_not(item)
+            else self.request(self._shown(item) or "", self._image(item), item.policy_class)
             for item in items
         ]
 
-    def request(self, shown: str, image: bytes | None = None) -> Request:
-        """The call about an item that is put in words as `shown`, with an image or without."""
-        from pipeline.engine import Request
-
-        params = {k: v for k, v in {**PARAMS, **self.voter.parameters}.items() if v is not None}
-        messages = self._prompt.messages(shown, None if image is None else sha256_bytes(image))
-        return Request(self.voter.backend_id, self.voter.model, messages, params)
-
-    def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
-        """One vote an item; one call where the item can be judged."""
+    def _answers(self, items: Sequence[Item], progress: Progress) -> list[Answer | None]:
+        """The answer about each item; None where the item cannot be judged."""
         calls = self.requests(items)
         asked = [call for call in calls if call is not None]
         progress.advance(len(items) - len(asked))
@@ -180,19 +180,14 @@ class LanguageModel(ABC, Generic[Item]):
                 asked,
                 stage=self._stage,
                 on_progress=lambda _done, _total: progress.advance(),
-                warm=self._prompt.messages("")[:-1] if self.voter.local else None,
+                warm=self._prefix() if self.voter.local else None,
             )
             if asked
             else []
         )
         self._all_answered(given)
         answers = iter(given)
-        return [
-            failed_vote(item.id, self, "unscorable", self._why_not(item))
-            if call is None
-            else self._vote(item.id, next(answers))
-            for item, call in zip(items, calls, strict=True)
-        ]
+        return [None if call is None else next(answers) for call in calls]
 
     def _all_answered(self, answers: Sequence[Answer]) -> None:
         """An outage is no vote: labels made without one would stand for good."""
@@ -210,6 +205,68 @@ class LanguageModel(ABC, Generic[Item]):
         if shown is None:
             return "nothing to judge by"
         return "" if len(shown) <= MAX_CHARS else f"longer than {MAX_CHARS} characters"
+
+
+class LanguageModel(Questioner[Item]):
+    """Asks one question about each item: few examples, one word."""
+
+    question: Question
+
+    def __init__(
+        self, voter: Voter, prompt: Prompt, *, stage: str, clauses: Mapping[str, str] | None = None
+    ) -> None:
+        """Bind it to a model.
+
+        Args:
+            voter: the model.
+            prompt: the prompt of this annotator's question.
+            stage: who asks, recorded with each answer.
+            clauses: the clauses of the policy, by class, where the prompt gives each item that of its class.
+
+        Raises:
+            InputError: when the prompt is that of another question, or needs clauses that are not there.
+        """
+        if prompt.question != self.question:
+            raise InputError(f"prompt: question: {prompt.question}, but {self.kind} answers {self.question}")
+        if prompt.with_clauses != (clauses is not None):
+            given = "come with a clause" if prompt.with_clauses else "have no clause"
+            raise InputError(f"prompt: examples: they {given}, and params say otherwise (annotators.policy)")
+        super().__init__(voter, stage)
+        self._prompt = prompt
+        self._clauses = clauses
+
+    def request(self, shown: str, image: bytes | None = None, policy_class: str | None = None) -> Request:
+        """The call about an item that is put in words as `shown`, as of `Questioner`."""
+        from pipeline.engine import Request
+
+        params = {k: v for k, v in {**PARAMS, **self.voter.parameters}.items() if v is not None}
+        picture = None if image is None else sha256_bytes(image)
+        messages = self._prompt.messages(shown, picture, self._clause(policy_class))
+        return Request(self.voter.backend_id, self.voter.model, messages, params)
+
+    def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
+        """One vote an item; one call where the item can be judged."""
+        return [
+            failed_vote(item.id, self, "unscorable", self._why_not(item))
+            if answer is None
+            else self._vote(item.id, answer)
+            for item, answer in zip(items, self._answers(items, progress), strict=True)
+        ]
+
+    def _prefix(self) -> Sequence[Message]:
+        return self._prompt.messages("")[:-1]
+
+    def _clause(self, policy_class: str | None) -> str:
+        if self._clauses is None:
+            return ""
+        if policy_class is None:
+            return max(self._clauses.values(), key=len)
+        if policy_class not in self._clauses:
+            raise InputError(
+                f"{self.name}: an item is filed under {policy_class!r}, which is no class of the taxonomy; "
+                "run `holisafe build`, so that everything follows the taxonomy that is there now"
+            )
+        return self._clauses[policy_class]
 
     def _vote(self, item_id: str, answer: Answer) -> Vote:
         if answer.status != "ok":
@@ -256,16 +313,16 @@ class CaptionReader(LanguageModel[ImageItem]):
 Seen = TypeVar("Seen", bound=ImageItem | PairItem)
 
 
-class SeesPixels(LanguageModel[Seen]):
+class SeesPixels(Questioner[Seen]):
     """Is sent the image itself, where `egress` allows that for the image's class."""
 
-    def annotate(self, items: Sequence[Seen], progress: Progress) -> list[Vote]:
-        """One vote an item; the images that are sent are kept by their hash."""
+    def _answers(self, items: Sequence[Seen], progress: Progress) -> list[Answer | None]:
+        """The answer about each item; the images that are sent are kept by their hash."""
         assert self.voter.blobs is not None  # noqa: S101 - given to every voter that sees pixels
         for item in items:
             if not self._why_not(item) and (image := self._image(item)) is not None:
                 self.voter.blobs.put(image)
-        return super().annotate(items, progress)
+        return super()._answers(items, progress)
 
     def _image(self, item: Seen) -> bytes | None:
         return None if item.jpeg is None else item.jpeg()
@@ -277,7 +334,7 @@ class SeesPixels(LanguageModel[Seen]):
         return super()._why_not(item)
 
 
-class ImageVLM(SeesPixels[ImageItem]):
+class ImageVLM(SeesPixels[ImageItem], LanguageModel[ImageItem]):
     """Is an image unsafe? It sees the pixels, and neither caption nor query."""
 
     kind = "image-vlm"
@@ -287,7 +344,7 @@ class ImageVLM(SeesPixels[ImageItem]):
         return "Picture: the one above."
 
 
-class PairVLM(SeesPixels[PairItem]):
+class PairVLM(SeesPixels[PairItem], LanguageModel[PairItem]):
     """Is a query unsafe together with an image? It sees the pixels and the query."""
 
     kind = "pair-vlm"

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.annotators.base import Annotator, ImageItem, PairItem, TextItem, Vote
+from pipeline.annotators.base import Annotator, ImageItem, PairItem, Question, TextItem, Vote
 from pipeline.annotators.classes import image_classes, text_classes
+from pipeline.annotators.clauses import clauses
+from pipeline.annotators.harm import HarmReader, HarmSeer, load_harm_prompt
 from pipeline.annotators.heads import (
     DIM,
     PAIR_HEAD,
@@ -21,19 +23,28 @@ from pipeline.annotators.heads import (
     load_head,
     load_pair_network,
 )
-from pipeline.annotators.llm import CaptionReader, ImageVLM, LanguageModel, PairLLM, PairVLM, TextLLM, Voter
+from pipeline.annotators.llm import (
+    CaptionReader,
+    ImageVLM,
+    LanguageModel,
+    PairLLM,
+    PairVLM,
+    Questioner,
+    TextLLM,
+    Voter,
+)
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
-from pipeline.annotators.prompt import Prompt, load_prompt
+from pipeline.annotators.prompt import load_prompt
 from pipeline.stages import STAGES
 from schemas.errors import InputError
-from schemas.params import QUESTIONS, Trained
+from schemas.params import HARM_PROMPT, VOTED, Trained
 
 if TYPE_CHECKING:
     from pipeline.encoders import FeatureStore, TextEncoder
     from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
     from pipeline.workspace import Progress, Workspace
 
-__all__ = ["Panel", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
+__all__ = ["Panel", "ask_together", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
 
 
 @dataclass
@@ -56,7 +67,8 @@ class Panel:
     @cached_property
     def text_models(self) -> Sequence[TextLLM]:
         """Those of them that ask a model."""
-        return [TextLLM(voter, prompt, stage=self.stage) for voter, prompt in self._asked("text_safe")]
+        told = self._told("text_safe")
+        return [TextLLM(voter, **told) for voter in self._asked("text_safe")]
 
     @cached_property
     def text_class(self) -> Annotator[TextItem]:
@@ -75,9 +87,9 @@ class Panel:
     @cached_property
     def pair_models(self) -> Sequence[PairLLM | PairVLM]:
         """Those of them that ask a model: about the image in words, or about its pixels."""
+        told = self._told("pair_safe")
         return [
-            (PairLLM if voter.blobs is None else PairVLM)(voter, prompt, stage=self.stage)
-            for voter, prompt in self._asked("pair_safe")
+            (PairLLM if voter.blobs is None else PairVLM)(voter, **told) for voter in self._asked("pair_safe")
         ]
 
     @cached_property
@@ -119,17 +131,30 @@ class Panel:
     @cached_property
     def image_models(self) -> Sequence[CaptionReader | ImageVLM]:
         """Those of them that ask a model: about the caption, or about the pixels."""
+        told = self._told("image_safe")
         return [
-            (CaptionReader if voter.blobs is None else ImageVLM)(voter, prompt, stage=self.stage)
-            for voter, prompt in self._asked("image_safe")
+            (CaptionReader if voter.blobs is None else ImageVLM)(voter, **told)
+            for voter in self._asked("image_safe")
         ]
 
-    def models(self, question: str) -> Sequence[LanguageModel[Any]]:
+    @cached_property
+    def harm(self) -> Sequence[HarmReader]:
+        """Who says whom a pair harms, and how: by the image in words, or by its pixels."""
+        if not self.workspace.params.annotators.harm:
+            return []
+        prompt = load_harm_prompt(self.workspace.root / self.workspace.params.prompts / HARM_PROMPT)
+        return [
+            (HarmReader if voter.blobs is None else HarmSeer)(voter, prompt, stage=self.stage)
+            for voter in self._asked("harm")
+        ]
+
+    def models(self, question: str) -> Sequence[Questioner[Any]]:
         """Those who ask a model on a question."""
-        found: dict[str, Sequence[LanguageModel[Any]]] = {
+        found: dict[str, Sequence[Questioner[Any]]] = {
             "image_safe": self.image_models,
             "text_safe": self.text_models,
             "pair_safe": self.pair_models,
+            "harm": self.harm,
         }
         return found[question]
 
@@ -143,11 +168,20 @@ class Panel:
 
         return load_text_encoder()
 
-    def _asked(self, question: str) -> Iterator[tuple[Voter, Prompt]]:
-        path = self.workspace.root / self.workspace.params.prompts / "annotate" / f"{question}.yaml"
-        prompt = load_prompt(path)
-        for name in self.workspace.params.voters(question):
-            yield self.voters[name], prompt
+    def _asked(self, question: str) -> list[Voter]:
+        return [self.voters[name] for name in self.workspace.params.voters(question)]
+
+    def _told(self, question: Question) -> dict[str, Any]:
+        """What every model that votes on a question is bound to."""
+        params = self.workspace.params
+        # What anybody brings to be labelled is filed under no class.
+        filed = self.stage in STAGES and params.annotators.policy == "clauses"
+        path = params.annotation_prompt(question, clauses=filed)
+        return {
+            "prompt": load_prompt(self.workspace.root / path),
+            "stage": self.stage,
+            "clauses": clauses(self.workspace.taxonomy, question) if filed else None,
+        }
 
 
 @contextmanager
@@ -173,7 +207,7 @@ def open_panel(
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
-        for name in params.asked(STAGES[stage].questions if stage in STAGES else QUESTIONS):
+        for name in params.asked(STAGES[stage].questions if stage in STAGES else VOTED):
             said = params.endpoints[name]
             endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)
@@ -281,14 +315,26 @@ def vote_all(annotators: Sequence[Annotator[Any]], items: Sequence[Any], progres
             found[id(annotator)] = annotator.annotate(items, progress)
     if elsewhere:
         progress.start(f"{elsewhere[0].question}, {len(elsewhere)} endpoints", len(items) * len(elsewhere))
-        with ThreadPoolExecutor(len(elsewhere)) as pool:
-            running = {pool.submit(a.annotate, items, progress): a for a in elsewhere}
-            try:
-                for future in as_completed(running):
-                    found[id(running[future])] = future.result()
-            except BaseException:
-                # An interrupt reaches this thread alone; and where one has failed, the others need not go on.
-                for annotator in elsewhere:
-                    annotator.voter.engine.stop()
-                raise
+        together = ask_together(elsewhere, lambda annotator: annotator.annotate(items, progress))
+        found |= {id(a): votes for a, votes in zip(elsewhere, together, strict=True)}
     return [vote for annotator in annotators for vote in found[id(annotator)]]
+
+
+Asker = TypeVar("Asker", bound=Questioner[Any])
+Said = TypeVar("Said")
+
+
+def ask_together(askers: Sequence[Asker], ask: Callable[[Asker], Said]) -> list[Said]:
+    """What `ask` gives for each, in their order; all are asked at the same time, and stop together."""
+    found: dict[int, Said] = {}
+    with ThreadPoolExecutor(max(1, len(askers))) as pool:
+        running = {pool.submit(ask, asker): i for i, asker in enumerate(askers)}
+        try:
+            for future in as_completed(running):
+                found[running[future]] = future.result()
+        except BaseException:
+            # An interrupt reaches this thread alone; and where one has failed, the others need not go on.
+            for asker in askers:
+                asker.voter.engine.stop()
+            raise
+    return [found[i] for i in range(len(askers))]

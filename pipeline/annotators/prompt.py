@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from pipeline.annotators.base import describe
+from pipeline.annotators.clauses import Clause
 from schemas.errors import load_yaml, validated
 
 __all__ = ["ANSWER_TOKENS", "Calibration", "Example", "Prompt", "leaning", "load_prompt", "said", "ticket"]
@@ -77,6 +78,7 @@ def _begins(word: str, token: str) -> bool:
 class Example(_Strict):
     """An item as the model sees it, and the answer wanted. `why` is for readers and is not sent."""
 
+    clause: Clause | None = None
     text: Text | None = None
     picture: Text | None = None
     text_in_picture: Text | None = None
@@ -85,7 +87,7 @@ class Example(_Strict):
     verdict: Literal["safe", "unsafe"]
 
     def shown(self) -> str:
-        """The item in the words that real items are put in."""
+        """The item in the words that real items are put in, without its clause."""
         parts = [describe(self.picture, self.text_in_picture)]
         parts += [
             f"Message: {self.text}" if self.text else None,
@@ -122,7 +124,14 @@ class Prompt(_Strict):
             given = {name for name in ("text", "picture", "query") if getattr(example, name)}
             if given != wanted:
                 raise ValueError(f"examples.{i}: needs {' and '.join(sorted(wanted))}")
+            if (example.clause is None) == self.with_clauses:
+                raise ValueError(f"examples.{i}.clause: give one to every example or to none")
         return self
+
+    @property
+    def with_clauses(self) -> bool:
+        """Whether each item comes with the clause of its class."""
+        return self.examples[0].clause is not None
 
     def score(self, model: str, first_tokens: Mapping[str, float], answer: str) -> tuple[float, str] | None:
         """P(unsafe) by an answer, and what to note of it; None where the answer holds no verdict."""
@@ -133,21 +142,27 @@ class Prompt(_Strict):
         known = self.calibration.get(model)
         return (known or Calibration()).score(leans), "" if known else "not calibrated for this model"
 
-    def messages(self, shown: str, image: str | None = None) -> list[dict[str, Any]]:
+    def messages(self, shown: str, image: str | None = None, clause: str = "") -> list[dict[str, Any]]:
         """The messages that ask about one item; all but the last are the same for every item.
 
         Args:
             shown: the item in words.
             image: the SHA-256 of a picture that is shown before the words.
+            clause: the clause that decides about the item, where items come with theirs.
         """
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}]
         for example in self.examples:
-            messages.append({"role": "user", "content": ticket(example.shown())})
+            rules = example.clause.shown() if example.clause else ""
+            messages.append({"role": "user", "content": ticket(_below(rules, example.shown()))})
             messages.append({"role": "assistant", "content": example.verdict})
-        content: Any = ticket(shown)
+        content: Any = ticket(_below(clause, shown))
         if image is not None:
             content = [{"type": "image", "sha256": image}, {"type": "text", "text": content}]
         return [*messages, {"role": "user", "content": content}]
+
+
+def _below(clause: str, shown: str) -> str:
+    return f"{clause}\n\n{shown}" if clause else shown
 
 
 def ticket(shown: str) -> str:

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.annotators.base import Vote
+from pipeline.annotators.base import PEOPLE, Vote
 from pipeline.intervals import Z95
 
 __all__ = ["Posterior", "Reliability", "effective_number", "posteriors"]
@@ -256,7 +256,12 @@ def _fit(table: _Table) -> _Model:
 
 
 def _finding(table: _Table, model: _Model | None, column: int) -> Finding:
-    """What is wrong with a family, by the votes of the others: its own would vouch for it."""
+    """What is wrong with a family, by the votes of the others: its own would vouch for it.
+
+    People are not judged: they look at the items that somebody picked for them.
+    """
+    if table.families[column].startswith(PEOPLE):
+        return ""
     votes, answered = table.votes, table.answered
     mine = answered[:, column]
     own, failed = votes[mine, column], table.failed[table.families[column]]

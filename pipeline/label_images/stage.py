@@ -15,20 +15,25 @@ from pipeline.annotators import (
     Label,
     LanguageModel,
     Panel,
+    Question,
     Vote,
     aggregate,
     aggregate_class,
     image_item,
     open_panel,
+    open_people,
     vote_all,
 )
 from pipeline.engine import Request
 from pipeline.store import Cells, Failures, read_rows, write_rows
 from pipeline.workspace import Progress, Workspace
+from schemas.reviews import REVIEWS
 from schemas.rows import CLASS_NONE, IMAGE_LABELS, IMAGES, VOTES
 from schemas.taxonomy import Taxonomy
 
-__all__ = ["requests", "run"]
+__all__ = ["image_items", "requests", "run"]
+
+QUESTIONS: tuple[Question, ...] = ("image_safe", "image_class")
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -44,6 +49,11 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     with open_panel(workspace, "label_images") as panel:
         for vote in vote_all(panel.image, items, progress):
             votes[vote.item_id].append(vote)
+    people = open_people(workspace, QUESTIONS)
+    for item_id, given in votes.items():
+        given += people.take(item_id, QUESTIONS)
+    for vote in people.left:
+        failures.add(vote.item_id, str(REVIEWS), "vote of a person on what is not here", vote.annotator)
     labels = _labels(images, votes, workspace.params.thresholds.image_safe)
     rows = []
     for image in images:
@@ -77,7 +87,7 @@ def _labels(
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
     """Each annotator that asks a model, with the calls that this stage has for it now."""
-    items = _items(workspace, _images(workspace))
+    items = image_items(workspace)
     for annotator in panel.image_models:
         yield annotator, [call for call in annotator.requests(items) if call is not None]
 
@@ -85,6 +95,11 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel
 def _images(workspace: Workspace) -> list[dict[str, Any]]:
     """What is known of the images, without their files."""
     return list(read_rows(_table(workspace), [name for name in IMAGES.names if name != "bytes"]))
+
+
+def image_items(workspace: Workspace) -> list[ImageItem]:
+    """What annotators are given of every image; files are read when they are looked at."""
+    return _items(workspace, _images(workspace))
 
 
 def _items(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[ImageItem]:
@@ -109,7 +124,9 @@ def _row(image: dict[str, Any], label: Label, named: ClassLabel, taxonomy: Taxon
     unsafe = label.value == "unsafe"
     # The embedded annotators tell harm from no harm better than one class from its neighbour, so the
     # collector's class stands; their own choice is in the votes, and the report holds the two together.
-    name = image["intended_class"] if unsafe else CLASS_NONE
+    # People can tell: then the image is theirs, and its scenes were chosen for another class.
+    filed = str(named.value) if named.by_people else image["intended_class"]
+    name = filed if unsafe else CLASS_NONE
     trigger = unsafe and taxonomy.by_name(name).spec.policy.trigger
     return {
         "image_id": image["image_id"],
@@ -120,5 +137,7 @@ def _row(image: dict[str, Any], label: Label, named: ClassLabel, taxonomy: Taxon
         "trigger": trigger,
         "score": label.score,
         "agreement": label.agreement,
-        "accepted": label.value is not None and unsafe != image["intended_safe"],
+        "accepted": label.value is not None
+        and unsafe != image["intended_safe"]
+        and not (unsafe and filed != image["intended_class"]),
     }

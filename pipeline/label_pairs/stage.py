@@ -16,24 +16,29 @@ from pipeline.annotators import (
     LanguageModel,
     PairItem,
     Panel,
+    Question,
+    Questioner,
     SeesPixels,
     TextItem,
     Vote,
     aggregate,
     describe,
     open_panel,
+    open_people,
     vote_all,
 )
 from pipeline.cells import Cell
 from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
+from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
 from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import PAIRS, TEXT_PAIR_LABELS, VOTES
+from schemas.reviews import REVIEWS
+from schemas.rows import PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
 from schemas.taxonomy import PairType
 
-__all__ = ["requests", "run"]
+__all__ = ["pair_items", "requests", "run", "text_item"]
 
 Row = dict[str, Any]
 
@@ -47,6 +52,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
     A pair from templates has the type it was made for, or fails: its answer was made for that type. A written
     one has the type that its labels give. No cell keeps more written rows than it wants.
+    `proofs.parquet` holds who says whom the SSU rows harm, where params name anybody for that.
     """
     failures = Failures("label_pairs")
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
@@ -65,41 +71,78 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             if not batch:
                 break
             judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
-    # In the order they were drafted, whatever the round.
-    accepted = [judged[r["pair_id"]] for r in drafts if r["pair_id"] in judged]
-    kept, alone = complete_squares(row for row in accepted if row["accepted"])
+        # In the order they were drafted, whatever the round.
+        accepted = [judged[r["pair_id"]] for r in drafts if r["pair_id"] in judged]
+        kept, alone = complete_squares(row for row in accepted if row["accepted"])
+        surplus: list[Row] = []
+        if written:
+            kept, surplus = within_cells(kept, wanted)
+        proofs = _prove(workspace, panel, kept, progress)
+    for pair_id, proof in proofs.items():
+        judged[pair_id]["ssu_unverified"] = not proof.proven
+    for vote in labeller.people.left:
+        failures.add(vote.item_id, str(REVIEWS), "vote of a person on what was not judged", vote.annotator)
     for row in alone:
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
-    surplus: list[Row] = []
-    if written:
-        kept, surplus = within_cells(kept, wanted)
     for row in [*surplus, *(r for r in drafts if r["pair_id"] not in judged)]:
         failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
     columns = set(PAIRS.names)
     write_rows(out / "pairs.parquet", PAIRS, ({k: v for k, v in r.items() if k in columns} for r in kept))
     write_rows(out / "votes.parquet", VOTES, (asdict(v) for v in labeller.votes))
     write_rows(out / "labels.parquet", TEXT_PAIR_LABELS, labeller.label_rows())
+    write_rows(out / "proofs.parquet", PROOFS, proof_rows(proofs))
     failures.write(out)
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
+def _prove(
+    workspace: Workspace, panel: Panel, kept: Sequence[Mapping[str, Any]], progress: Progress
+) -> dict[str, Proof]:
+    """The proofs of SSU rows, where params name anybody who says whom a pair harms."""
+    rows = [dict(row) for row in kept if row["type"] == "SSU"]
+    if not panel.harm or not rows:
+        return {}
+    alone = {r["pair_id"]: (r["grade_text"] == "safe", r["grade_image"] == "safe") for r in rows}
+    return prove_all(panel.harm, pair_items(workspace, panel.harm, rows), alone, progress)
+
+
+def pair_items(
+    workspace: Workspace, models: Sequence[Questioner[Any]], rows: Sequence[Row]
+) -> list[PairItem]:
+    """What `models` are given of candidates."""
+    images = _Images(workspace, models)
+    return [images.pair(row) for row in rows]
+
+
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Questioner[Any], list[Request]]]:
     """Each annotator that asks a model, with all the calls that this stage may have for it: the most."""
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
     images = _Images(workspace, panel.pair_models)
-    texts = {sha256_text(r["query"]): r["query"] for r in drafts}
+    texts: dict[str, TextItem] = {}
+    for row in drafts:
+        texts.setdefault(sha256_text(row["query"]), text_item(row))
     for annotator in panel.text_models:
-        calls = annotator.requests([TextItem(i, t) for i, t in texts.items()])
+        calls = annotator.requests(list(texts.values()))
         yield annotator, [call for call in calls if call is not None]
     pairs = [r for r in drafts if r["intended_type"][1] == "S"]
     for reader in panel.pair_models:
         calls = reader.requests([images.pair(r) for r in pairs])
         yield reader, [call for call in calls if call is not None]
+    if panel.harm:
+        proven = pair_items(workspace, panel.harm, [r for r in drafts if r["intended_type"] == "SSU"])
+    for witness in panel.harm:
+        calls = witness.requests(proven)
+        yield witness, [call for call in calls if call is not None]
+
+
+def text_item(row: Row) -> TextItem:
+    """What annotators are given of a candidate's text alone."""
+    return TextItem(sha256_text(row["query"]), row["query"], row["harm_class"])
 
 
 class _Images:
     """What annotators of pairs are given of each image: it in words, and its file where one sees pixels."""
 
-    def __init__(self, workspace: Workspace, models: Sequence[LanguageModel[Any]]) -> None:
+    def __init__(self, workspace: Workspace, models: Sequence[Questioner[Any]]) -> None:
         path = workspace.stage_dir("curate") / "images.parquet"
         columns = ["image_id", "caption", "ocr_text", "intended_class"]
         self._rows = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, columns))}
@@ -116,7 +159,8 @@ class _Images:
         image = self._rows[row["image_id"]]
         jpeg = None if self._files is None else partial(self._files.__getitem__, image["row"])
         evidence = self.evidence(row["image_id"])
-        return PairItem(row["pair_id"], evidence, row["query"], jpeg, image["intended_class"])
+        filed = image["intended_class"], row["harm_class"]
+        return PairItem(row["pair_id"], evidence, row["query"], jpeg, *filed)
 
 
 class _Labeller:
@@ -142,6 +186,7 @@ class _Labeller:
         self._given: dict[tuple[str, str], Label] = {}
         self._of_class: dict[tuple[str, str], list[Vote]] = defaultdict(list)
         self.votes: list[Vote] = []
+        self.people = open_people(workspace, ("text_safe", "text_class", "pair_safe"))
 
     def judge(self, rows: Sequence[Row], failures: Failures) -> list[Row]:
         """Label `rows`; each comes back with its labels and whether it is accepted."""
@@ -150,7 +195,7 @@ class _Labeller:
         for row in rows:
             text = sha256_text(row["query"])
             # One text, one class, should two classes ask the same.
-            text_items[first.setdefault(text, row["harm_class"])][text] = TextItem(text, row["query"])
+            text_items[first.setdefault(text, row["harm_class"])].setdefault(text, text_item(row))
         by_class = {name: list(some.values()) for name, some in text_items.items()}
         text_labels = self._labels("text_safe", self._text, by_class)
         done, open_rows = [], []
@@ -228,11 +273,14 @@ class _Labeller:
             votes[vote.item_id].append(vote)
             if vote.status == "ok" and vote.annotator in self._seers:
                 self._seen.add(vote.item_id)
+        on: tuple[Question, ...] = ("text_safe", "text_class") if question == "text_safe" else ("pair_safe",)
+        for item in asked:
+            votes[item.id] += self.people.take(item.id, on)
         self.votes += [vote for given in votes.values() for vote in given]
         threshold = getattr(self._params.thresholds, question)
         for name, some in new.items():
             known = self._of_class[question, name]
-            known += [vote for item in some for vote in votes[item.id]]
+            known += [v for item in some for v in votes[item.id] if v.question == question]
             labels = aggregate(known, threshold)
             for item in some:
                 self._given[item.id, question] = labels.get(item.id, Label(None, None, None, 0))

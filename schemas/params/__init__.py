@@ -18,7 +18,9 @@ from schemas.params.collect import (
 )
 from schemas.params.encoder import CheckpointEncoder, EmbeddedEncoder, Encoder
 from schemas.params.endpoints import (
-    QUESTIONS,
+    ASKED,
+    HARM_PROMPT,
+    VOTED,
     Annotators,
     Budget,
     EmbeddedEndpoint,
@@ -32,7 +34,9 @@ from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictur
 from schemas.params.respond import Respond
 
 __all__ = [
-    "QUESTIONS",
+    "ASKED",
+    "HARM_PROMPT",
+    "VOTED",
     "Annotators",
     "Assemble",
     "BlockList",

@@ -13,7 +13,7 @@ from schemas.params._base import Share, Strict
 from schemas.params.collect import Collect, UrlsSource, WebDatasetSource
 from schemas.params.encoder import Encoder
 from schemas.params.endpoints import (
-    QUESTIONS,
+    ASKED,
     Annotators,
     Budget,
     EmbeddedEndpoint,
@@ -145,7 +145,7 @@ class Params(Strict):
     @model_validator(mode="after")
     def _known_voters(self) -> Params:
         used = set()
-        for question in QUESTIONS:
+        for question in ASKED:
             names = getattr(self.annotators, question)
             if unknown := [name for name in names if name not in self.endpoints]:
                 raise ValueError(f"annotators.{question}: there is no endpoint {unknown[0]!r}")
@@ -168,7 +168,7 @@ class Params(Strict):
         for name in self.egress:
             if name not in self.endpoints:
                 raise ValueError(f"egress.{name}: there is no such endpoint")
-        for question in ("image_safe", "pair_safe", "response"):
+        for question in ("image_safe", "pair_safe", "harm", "response"):
             for name, said in self.voters(question).items():
                 if said.kind == "embedded" and said.sees == "pixels":
                     raise ValueError(f"endpoints.{name}.sees: the embedded models see no pixels; write words")
@@ -201,7 +201,7 @@ class Params(Strict):
         return self
 
     def _no_captions_by_voters(self, writer: str) -> None:
-        for question in ("image_safe", "pair_safe"):
+        for question in ("image_safe", "pair_safe", "harm"):
             for name, said in self.voters(question).items():
                 if said.sees == "words" and said.family == self.endpoints[writer].family:
                     raise ValueError(
@@ -216,13 +216,7 @@ class Params(Strict):
             return self
         if writer not in self.endpoints:
             raise ValueError(f"synthesize.writer: there is no endpoint {writer!r}")
-        for question in ("text_safe", "pair_safe"):
-            for name, said in self.voters(question).items():
-                if said.family == self.endpoints[writer].family:
-                    raise ValueError(
-                        f"synthesize.writer: {writer!r} would write the queries that {name!r}, of the same "
-                        f"family, votes on ({question}); name a writer of another family"
-                    )
+        self.keep_apart(writer, "synthesize.writer")
         return self
 
     @model_validator(mode="after")
@@ -239,6 +233,37 @@ class Params(Strict):
             raise ValueError("tier: a build that asks embedded or scripted models alone is `demo`")
         return self
 
+    def keep_apart(self, writer: str, where: str) -> None:
+        """See that nobody judges queries that a model of the same family has written.
+
+        Args:
+            writer: the endpoint that writes queries.
+            where: its place in params, for the message.
+
+        Raises:
+            ValueError: when its family votes on texts or pairs, or says whom a pair harms.
+        """
+        family = self.endpoints[writer].family
+        for question in ("text_safe", "pair_safe", "harm"):
+            for name, said in self.voters(question).items():
+                if said.family == family:
+                    raise ValueError(
+                        f"{where}: {writer!r} would write the queries that {name!r}, of the same family, "
+                        f"judges (annotators.{question}); name a writer of another family, or take {name!r} "
+                        "away there"
+                    )
+
+    def annotation_prompt(self, question: str, *, clauses: bool | None = None) -> Path:
+        """The prompt by which endpoints are asked a `…_safe` question, below the workspace.
+
+        Args:
+            question: the question.
+            clauses: whether each item comes with the clause of its class; by default as
+                `annotators.policy` says.
+        """
+        given = self.annotators.policy == "clauses" if clauses is None else clauses
+        return self.prompts / "annotate" / f"{question}{'_clauses' if given else ''}.yaml"
+
     def allowed(self, name: str) -> frozenset[str] | None:
         """The classes whose images an endpoint may be sent; None for all."""
         classes = frozenset(self.egress.get(name, ()))
@@ -246,7 +271,7 @@ class Params(Strict):
 
     def asked(self, questions: Iterable[str] | None = None) -> list[str]:
         """The endpoints that are asked some questions, by default all."""
-        named = [*QUESTIONS, *_TASKS] if questions is None else questions
+        named = [*ASKED, *_TASKS] if questions is None else questions
         return sorted({name for question in named for name in self.voters(question)})
 
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:

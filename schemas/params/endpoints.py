@@ -10,7 +10,9 @@ from pydantic import Field
 from schemas.params._base import Strict
 
 __all__ = [
-    "QUESTIONS",
+    "ASKED",
+    "HARM_PROMPT",
+    "VOTED",
     "Annotators",
     "Budget",
     "EmbeddedEndpoint",
@@ -102,8 +104,14 @@ Endpoint = Annotated[EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint, Field
 Trained = Literal["encoder", "nudity", "nearest_class", "text_head", "pair_head"]
 """What votes without being asked through an endpoint: networks that run here."""
 
-QUESTIONS = ("image_safe", "text_safe", "pair_safe")
-"""What endpoints vote on."""
+VOTED = ("image_safe", "text_safe", "pair_safe")
+"""The questions on which endpoints vote."""
+ASKED = (*VOTED, "harm")
+"""What endpoints are asked as annotators: these, and who is harmed how by a pair."""
+
+
+HARM_PROMPT = Path("annotate/harm.yaml")
+"""The prompt about harm, below the prompts."""
 
 
 class Annotators(Strict):
@@ -113,6 +121,14 @@ class Annotators(Strict):
     text_safe: list[str] = Field(min_length=1)
     pair_safe: list[str] = Field(min_length=1)
     trained: list[Trained] = Field(default=list(get_args(Trained)))
+    harm: list[str] = Field(
+        default=[], description="who says whom an SSU pair harms, and how (docs/policy.md); empty: nobody"
+    )
+    policy: Literal["short", "clauses"] = Field(
+        default="short",
+        description="what voters are told: the short policy of their prompt, or the clause "
+        "of the item's class in the taxonomy",
+    )
 
 
 class Budget(Strict):

@@ -93,7 +93,7 @@ def test_pixels_are_read_when_they_are_asked_for_and_only_where_somebody_sees_th
     words = _Images(workspace, [PairLLM(asked, prompt, stage="s")])
     seen = _Images(workspace, [PairVLM(asked, prompt, stage="s")])
     for n in (249, 0, 120, 121):
-        pair = {"pair_id": "p", "image_id": f"{n}", "query": "Whose is it?"}
+        pair = {"pair_id": "p", "image_id": f"{n}", "query": "Whose is it?", "harm_class": "race"}
         assert words.pair(pair).jpeg is None
         jpeg = seen.pair(pair).jpeg
         assert jpeg is not None

@@ -8,7 +8,7 @@ more SSU rows than SSS neighbours for them:
     unsafe images U:                            neutral               -> USU   unsafe -> UUU
 
 A plain square is the same without latent queries. Which images stand in a square hangs on their ids alone
-and on nothing of another class, and a larger quota adds squares and changes none.
+and on nothing of another class. Larger quotas in the same proportions add squares and change none.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class GridSquare:
         class_name: whose harm it shows.
         split: the side of its images.
         rank: squares of a class and side, from 0; those from `wanted` on are surplus.
+        turn: how often its safe images have stood in a square of this kind before.
         surplus: whether it is drafted for rows that the labels take.
         a: safe images of one kind of subject.
         b: safe images of other kinds, the second in reserve; none in a plain square.
@@ -61,6 +62,7 @@ class GridSquare:
     class_name: str
     split: str
     rank: int
+    turn: int
     surplus: bool
     a: tuple[KnownImage, ...]
     b: tuple[KnownImage, ...]
@@ -74,7 +76,7 @@ class GridSquare:
     def id(self) -> str:
         """Of what it is about."""
         images = [*self.a, *self.b, *self.u]
-        said = f"{self.class_name}:{self.latent}:{self.neutral}:{self.unsafe}"
+        said = f"{self.class_name}:{self.turn}:{self.latent}:{self.neutral}:{self.unsafe}"
         return sha256_text(":".join([said, *(image.image_id for image in images)]))[:16]
 
     def asked(self) -> tuple[tuple[str, int], ...]:
@@ -154,7 +156,21 @@ def grid_squares(
         if is_grid and not b:
             continue
         queries = (x, min(y, len(a))) if is_grid else (0, int(place < asked or extra))
-        found.append(GridSquare(class_name, split, n, extra, a, b, u, *queries, unsafe_queries, rows))
+        found.append(
+            GridSquare(
+                class_name,
+                split,
+                n,
+                place * SAFE // len(safe),
+                extra,
+                a,
+                b,
+                u,
+                *queries,
+                unsafe_queries,
+                rows,
+            )
+        )
     return found
 
 
@@ -192,21 +208,25 @@ def slots(square: GridSquare) -> Iterator[Slot]:
 
 def _grid(class_name: str, split: str, wanted: Mapping[PairType, int]) -> tuple[int, int, int]:
     """Latent queries and images of a grid, and how many grids the SSU rows take."""
-    ssu, sss = wanted["SSU"], wanted["SSS"]
+    ssu, sss, usu = wanted["SSU"], wanted["SSS"], wanted["USU"]
     if not ssu:
         return 0, 1, 0
     # A few rows more than are wanted: the labels take some.
     for room, slack in ((ROOM, SLACK), (1.0, SLACK), (1.0, 1.0)):
         for x, y in GRIDS:
+            rows = (
+                ssu * slack * (x + y) / (x * y)
+            )  # not rounded, so that twice the quotas make the same grids
             grids = math.ceil(ssu * slack / (x * y))
-            if grids * (x + y) <= sss * room:
+            if rows <= sss * room and grids * (x + y) <= sss and usu <= UNSAFE * (sss - x * grids):
                 return x, y, grids
     x, y = next(((x, y) for x, y in GRIDS if x * y >= ssu), GRIDS[-1])
-    if sss >= x + y or split == "test":
-        return x, y, math.ceil(ssu / (x * y))
+    grids = math.ceil(ssu / (x * y))
+    if grids * (x + y) <= max(sss, 2):
+        return x, y, grids
     raise InputError(
-        f"quotas: {class_name}: {ssu} SSU rows ({split}) need {math.ceil(ssu / (x * y)) * (x + y)} SSS rows "
-        f"as neighbours, and {sss} are wanted; raise SSS or lower SSU"
+        f"quotas: {class_name}: {ssu} SSU rows ({split}) need {grids * (x + y)} SSS rows as neighbours, and "
+        f"{sss} are wanted; raise SSS or lower SSU"
     )
 
 

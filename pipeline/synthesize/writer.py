@@ -163,8 +163,7 @@ def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info:
         info.spec.title,
         told,
         (a, b, u),
-        _drawn(prompt.manners, square, "manner"),
-        _drawn(prompt.wishes, square, "wish"),
+        *_manner_and_wish(prompt, square),
         dict(square.asked()),
     )
     messages.append({"role": "user", "content": asked})
@@ -342,8 +341,14 @@ def _question(
     return "\n".join([*lines, f"Manner: {manner}", f"Wish: {wish}", f"Write: {wanted}"])
 
 
-def _drawn(options: Sequence[str], square: GridSquare, what: str) -> str:
-    return min(options, key=lambda option: sha256_text(canonical_json([what, square.id, option])))
+def _manner_and_wish(prompt: SquarePrompt, square: GridSquare) -> tuple[str, str]:
+    """How and what a person asks: another pair each time the same images come again."""
+    images = [image.image_id for image in square.a]
+    pairs = sorted(
+        ((manner, wish) for manner in prompt.manners for wish in prompt.wishes),
+        key=lambda pair: sha256_text(canonical_json([*images, *pair])),
+    )
+    return pairs[square.turn % len(pairs)]
 
 
 def _answers(voter: Voter, calls: list[Request], progress: Progress) -> list[Answer]:

@@ -90,25 +90,30 @@ def next_in_cells(
             in_reserve["image", row["image_id"]].append(row)
     chosen: set[str] = set()
 
-    def choose(row: Row, kind: PairType) -> None:
-        """Take a row, with a neighbour in reserve for each that it lacks; leave it where there is none."""
+    def choose(row: Row, kind: PairType, *, free: bool) -> None:
+        """Take a row, with a neighbour in reserve for each that it lacks; leave it where there is none.
+
+        `free` takes it only where it lacks none.
+        """
         cell = Cell(row["harm_class"], kind, row["split"])
-        if short.get(cell, 0) <= 0:
+        if short.get(cell, 0) <= 0 or row["pair_id"] in chosen:
             return
         needed: list[list[Row]] = []
         if kind in ("SSU", "USU") and (row["scene"], row["split"]) not in scenes:
             needed.append(in_reserve["scene", row["scene"]][:1])
         if kind == "SSU" and row["image_id"] not in images:
             needed.append(in_reserve["image", row["image_id"]][:1])
-        if all(needed):
+        if all(needed) and not (free and needed):
             short[cell] -= 1
             chosen.update([row["pair_id"], *(r["pair_id"] for found in needed for r in found)])
 
     for row in alone:
-        choose(row, row["type"])
-    for row in drafts:
-        if row["pair_id"] not in judged:
-            choose(row, row["intended_type"])
+        choose(row, row["type"], free=False)
+    # Those first that need no neighbour: cells want no more of these than there are.
+    for free in (True, False):
+        for row in drafts:
+            if row["pair_id"] not in judged:
+                choose(row, row["intended_type"], free=free)
     return [r for r in drafts if r["pair_id"] in chosen and r["pair_id"] not in judged]
 
 

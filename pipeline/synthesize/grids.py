@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from pipeline.store import sha256_text
 from pipeline.synthesize.matching import KnownImage, bare
@@ -53,7 +53,7 @@ class GridSquare:
         a: safe images of one kind of subject.
         b: safe images of other kinds, the second in reserve; none in a plain square.
         u: unsafe images.
-        latent: queries that are harmless as text and harmful about A.
+        latent: queries that are harmless as text and harmful about A; one more is asked for, in reserve.
         neutral: queries that are harmless about A.
         unsafe: queries that are harmful as text.
         rows: how many rows of SSU, SUU, USU and UUU are wanted of it.
@@ -81,7 +81,7 @@ class GridSquare:
 
     def asked(self) -> tuple[tuple[str, int], ...]:
         """How many queries of each kind are asked for."""
-        return ("latent", self.latent), ("neutral", self.neutral), ("unsafe", self.unsafe)
+        return ("latent", self.latent + bool(self.latent)), ("neutral", self.neutral), ("unsafe", self.unsafe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +178,12 @@ def slots(square: GridSquare) -> Iterator[Slot]:
     """Every row that a square can give, type by type: first those that are wanted of it, then spares."""
     a = square.a[: max(1, square.neutral)]
     all_spare = square.surplus
+    latent = dict(square.asked())["latent"]
     for n, image in enumerate(square.b):
-        for query in range(square.latent):
-            yield Slot("SSS", "latent", query, image, "b_latent", all_spare or n > 0)
+        for query in range(latent):
+            yield Slot(
+                "SSS", "latent", query, image, "b_latent", all_spare or n > 0 or query >= square.latent
+            )
     for n, image in enumerate(a[: square.neutral]):
         yield Slot("SSS", "neutral", n, image, "a_neutral", all_spare)
     # Another query for each image, and another image for each query, should the labels take the first.
@@ -189,7 +192,9 @@ def slots(square: GridSquare) -> Iterator[Slot]:
         if image != square.a[n]:
             yield Slot("SSS", "neutral", n, image, "a_neutral", True)
     pairs = {
-        "SSU": _crossed(a, square.latent),
+        "SSU": chain(
+            _crossed(a, square.latent), ((image, n) for n in range(square.latent, latent) for image in a)
+        ),
         "SUU": _crossed(square.a, square.unsafe),
         "USU": _crossed(square.u, square.neutral),
         "UUU": _crossed(square.u, square.unsafe),
@@ -199,7 +204,7 @@ def slots(square: GridSquare) -> Iterator[Slot]:
     for kind in KINDS:
         given = square.rows[kind]
         # A few more than are wanted: labels take some.
-        most = len(a) * square.latent if kind == "SSU" else given + max(2, given // 2)
+        most = len(a) * latent if kind == "SSU" else given + max(2, given // 2)
         for n, (image, query) in enumerate(pairs[kind]):
             if n >= most:
                 break

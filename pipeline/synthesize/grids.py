@@ -152,7 +152,9 @@ def grid_squares(
         is_grid, place = _nth(n, grids, plain, surplus)
         extra = n >= grids + plain
         rows = {kind: 0 if extra else shares[kind][n] for kind in KINDS}
-        a, b, u = _images(safe, unsafe, place, plain=not is_grid)
+        step_a, step_u = _steps(wanted, y, grids, asked, plain, y if is_grid else 1)
+        starts = place * step_a, place * step_u
+        a, b, u = _images(safe, unsafe, *starts, plain=not is_grid)
         if is_grid and not b:
             continue
         queries = (x, min(y, len(a))) if is_grid else (0, int(place < asked or extra))
@@ -161,7 +163,7 @@ def grid_squares(
                 class_name,
                 split,
                 n,
-                place * SAFE // len(safe),
+                starts[0] // len(safe),
                 extra,
                 a,
                 b,
@@ -254,24 +256,32 @@ def _nth(n: int, grids: int, plain: int, surplus: float) -> tuple[bool, int]:
     return (True, grids + n) if n < more else (False, plain + n - more)
 
 
+def _steps(
+    wanted: Mapping[PairType, int], y: int, grids: int, asked: int, plain: int, weight: int
+) -> tuple[int, int]:
+    """How far on the next square of a kind begins, among safe and unsafe images: as many as one uses."""
+    every = max(1, y * grids + plain)
+    safe = max(weight, round(weight * wanted["SUU"] / every))
+    unsafe = round(weight * max(wanted["USU"] / max(1, y * grids + asked), wanted["UUU"] / every))
+    return min(safe, SAFE), max(1, min(unsafe, UNSAFE))
+
+
 def _images(
-    safe: Sequence[KnownImage], unsafe: Sequence[KnownImage], place: int, *, plain: bool
+    safe: Sequence[KnownImage], unsafe: Sequence[KnownImage], start: int, start_unsafe: int, *, plain: bool
 ) -> tuple[tuple[KnownImage, ...], tuple[KnownImage, ...], tuple[KnownImage, ...]]:
     """The images of a square; grids take them from the front, plain squares from the back."""
-    a = _block(safe[::-1] if plain else safe, place, SAFE)
-    u = _block(unsafe[::-1] if plain else unsafe, place, UNSAFE)
+    a = _block(safe[::-1] if plain else safe, start, SAFE)
+    u = _block(unsafe[::-1] if plain else unsafe, start_unsafe, UNSAFE)
     if plain:
         return a, (), u
-    start = place * SAFE + len(safe) // 2
-    others = (safe[(start + i) % len(safe)] for i in range(len(safe)))
+    others = (safe[(start + len(safe) // 2 + i) % len(safe)] for i in range(len(safe)))
     kinds = {_kind(image) for image in a}
     return a, tuple(islice((image for image in others if _kind(image) not in kinds), LENT)), u
 
 
-def _block(images: Sequence[KnownImage], place: int, size: int) -> tuple[KnownImage, ...]:
+def _block(images: Sequence[KnownImage], start: int, size: int) -> tuple[KnownImage, ...]:
     """`size` images from a place on, around the end, each once."""
-    size = min(size, len(images))
-    return tuple(images[(place * size + i) % len(images)] for i in range(size))
+    return tuple(images[(start + i) % len(images)] for i in range(min(size, len(images))))
 
 
 def _ordered(images: Sequence[KnownImage], *, safe: bool) -> list[KnownImage]:

@@ -124,7 +124,7 @@ STAGES: dict[str, Stage] = {
             (_TEXT,),
             ("text_safe", "pair_safe", "harm"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
-            version=4,
+            version=5,
         ),
         Stage(
             "respond",
@@ -137,7 +137,7 @@ STAGES: dict[str, Stage] = {
             ("curate", "label_images", "label_pairs", "respond"),
             ("tier", "quota_scale", "split", "only_classes", "assemble"),
             (_TAXONOMY,),
-            version=3,
+            version=4,
         ),
         Stage(
             "audit",

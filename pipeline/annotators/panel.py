@@ -139,14 +139,12 @@ class Panel:
         ]
 
     def models(self, question: str) -> Sequence[Questioner[Any]]:
-        """Those who ask a model on a question."""
-        found: dict[str, Sequence[Questioner[Any]]] = {
-            "image_safe": self.image_models,
-            "text_safe": self.text_models,
-            "pair_safe": self.pair_models,
-            "harm": self.harm,
-        }
-        return found[question]
+        """Those who ask a model on a question, about which the panel's stage asks."""
+        if question == "image_safe":
+            return self.image_models
+        if question == "text_safe":
+            return self.text_models
+        return self.pair_models if question == "pair_safe" else self.harm
 
     @cached_property
     def _texts(self) -> TextEncoder:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.plan import plan
 from pipeline.workspace import Workspace
+from schemas.errors import InputError
 from schemas.params import Params
 from tests.conftest import REPOSITORY, make_workspace
 from tests.scripted import scripted
@@ -72,6 +73,31 @@ def test_nobody_judges_what_its_own_family_has_written(question: str) -> None:
 
 def test_who_writes_queries_may_judge_images() -> None:
     params({"image_safe": ["words"]}).keep_apart("cousin", "some.writer")
+
+
+@pytest.mark.parametrize(
+    ("name", "using", "without"),
+    [
+        ("harm", {"harm": ["local"]}, {"harm": []}),
+        ("pair_safe", {"policy": "short"}, {"policy": "clauses"}),
+        ("pair_safe_clauses", {"policy": "clauses"}, {"policy": "short"}),
+    ],
+)
+def test_a_prompt_that_is_used_is_checked_before_any_work(
+    workspace: Path, name: str, using: dict[str, Any], without: dict[str, Any]
+) -> None:
+    def check(annotators: dict[str, Any]) -> None:
+        told = yaml.safe_load((workspace / "params.yaml").read_text())
+        told["annotators"] |= annotators
+        (workspace / "params.yaml").write_text(yaml.safe_dump(told))
+        Workspace(workspace).check()
+
+    check(using)
+    prompt = workspace / "prompts" / "annotate" / f"{name}.yaml"
+    prompt.write_text(prompt.read_text("utf-8").replace("version: ", "edition: "), "utf-8")
+    with pytest.raises(InputError, match=rf"{name}\.yaml[\s\S]*version"):
+        check(using)
+    check(without)
 
 
 def test_a_plan_counts_the_witnesses_before_anything_is_made(tmp_path: Path) -> None:

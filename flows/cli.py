@@ -250,7 +250,7 @@ def export_holisafe_bench(
     out: NewFolder,
     split: Side = "test",
     with_unverified: Annotated[
-        bool, typer.Option("--with-unverified", help="Also SSU rows that no joint annotator has seen.")
+        bool, typer.Option("--with-unverified", help="Also SSU rows whose harm is not proven.")
     ] = False,
 ) -> None:
     """Write HoliSafe's own format: what its eight fields can say; the rest is left out and counted."""

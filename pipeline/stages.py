@@ -133,7 +133,7 @@ STAGES: dict[str, Stage] = {
             (_TEXT,),
             ("text_safe", "pair_safe", "harm"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
-            version=4,
+            version=5,
         ),
         Stage(
             "respond",

@@ -104,6 +104,7 @@ class Workspace:
             InputError: the first problem found.
         """
         # Imported here, since the stages import this module.
+        from pipeline.annotators.panel import check_prompts
         from pipeline.collect.stage import check as check_collect
         from pipeline.encoders import check_encoder
         from pipeline.generate.policy import check_makers
@@ -113,6 +114,7 @@ class Workspace:
         from schemas.reviews import load_reviews
 
         _ = self.params, self.taxonomy, self.scenes
+        check_prompts(self)
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
         load_image_prompt(self.root / self.params.prompts / "generate" / "image_prompt.yaml")
         load_writer_prompts(self.root / self.params.prompts / "respond")

@@ -44,7 +44,15 @@ if TYPE_CHECKING:
     from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
     from pipeline.workspace import Progress, Workspace
 
-__all__ = ["Panel", "ask_together", "check_endpoints", "open_endpoint", "open_panel", "vote_all"]
+__all__ = [
+    "Panel",
+    "ask_together",
+    "check_endpoints",
+    "check_prompts",
+    "open_endpoint",
+    "open_panel",
+    "vote_all",
+]
 
 
 @dataclass
@@ -149,14 +157,12 @@ class Panel:
         ]
 
     def models(self, question: str) -> Sequence[Questioner[Any]]:
-        """Those who ask a model on a question."""
-        found: dict[str, Sequence[Questioner[Any]]] = {
-            "image_safe": self.image_models,
-            "text_safe": self.text_models,
-            "pair_safe": self.pair_models,
-            "harm": self.harm,
-        }
-        return found[question]
+        """Those who ask a model on a question, about which the panel's stage asks."""
+        if question == "image_safe":
+            return self.image_models
+        if question == "text_safe":
+            return self.text_models
+        return self.pair_models if question == "pair_safe" else self.harm
 
     @property
     def _trained(self) -> list[Trained]:
@@ -300,6 +306,19 @@ def check_endpoints(workspace: Workspace) -> None:
     """
     for name in workspace.params.asked():
         open_endpoint(workspace, name)
+
+
+def check_prompts(workspace: Workspace) -> None:
+    """See that the prompts which params name can be used.
+
+    Raises:
+        InputError: naming the file and the path of every wrong field.
+    """
+    params, root = workspace.params, workspace.root
+    for question in VOTED:
+        load_prompt(root / params.annotation_prompt(question))
+    if params.annotators.harm:
+        load_harm_prompt(root / params.prompts / HARM_PROMPT)
 
 
 def vote_all(annotators: Sequence[Annotator[Any]], items: Sequence[Any], progress: Progress) -> list[Vote]:

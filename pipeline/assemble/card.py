@@ -102,15 +102,15 @@ images that may not be given away are in it. Text that looks like personal data:
 
 ## Labels
 
-Models judge image safety, image class, text safety and pair safety; no person does. The votes stand in the
+Models judge image safety, image class, text safety and pair safety; {people}. The votes stand in the
 column `votes`. Raw agreement of each two annotators, on all that both judged, kept or not (they name a
 class even for a safe image, where it decides nothing):
 
 {annotators}
 
 A pair is kept only when the labels give its type; mean agreement of the rows is {agreement:.2f}. {unverified}
-SSU rows ({unverified_share}) are marked `ssu_unverified`: no joint annotator has seen their pixels; they read
-the image's caption and the text in it.
+SSU rows ({unverified_share}) are marked `ssu_unverified`: no annotators that see pixels have confirmed the
+harm.
 
 Grades (`grade_image`, `grade_text`, `grade_joint`) say more than the type:
 {borderline} rows are protective questions on unsafe images (`grade_joint: borderline`, `expected:
@@ -176,6 +176,11 @@ def write_card(path: Path, rows: Sequence[dict[str, Any]], figures: Figures, wor
             "not looked for"
             if figures.faces is None
             else f"in {figures.faces} of {figures.faces_searched} images searched"
+        ),
+        people=(
+            f"{figures.people} people have voted on some items too, and their majority decides there"
+            if figures.people
+            else "no person does"
         ),
         annotators=_annotators(figures),
         agreement=figures.agreement,

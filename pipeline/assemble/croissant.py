@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from pipeline.annotators import PEOPLE
 from pipeline.assemble.figures import FEW, Figures, share
 from pipeline.store import sha256_file, write_json
 from schemas.rows import DATASET
@@ -137,7 +138,8 @@ def _words(f: Figures) -> dict[str, str]:
     """The figures as they are read in a sentence."""
     synthetic = sum(f.generators.values())
     empty = [f"{name} {kind}" for (name, kind), n in f.cells.items() if n == 0]
-    families = sorted({family for names in f.annotators.values() for family in names.values()})
+    named = {family for names in f.annotators.values() for family in names.values()}
+    families = sorted(family for family in named if not family.startswith(PEOPLE))
     few, most = f.votes
     numbers = {
         "rows": f.rows,
@@ -177,6 +179,13 @@ def _words(f: Figures) -> dict[str, str]:
         "cells_empty_names": ", ".join(empty) or "none",
         "family_names": ", ".join(families) or "none",
         "votes": f"{few}" if few == most else f"{few} to {most}",
+        "people": "and people on some items" if f.people else "no person does",
+        "platform": (
+            f"{f.people} people voted on some items, and their majority decides there"
+            if f.people
+            else "No platform: no person annotated"
+        ),
+        "human_labels": f"{f.people} people voted on some items" if f.people else "No human labels",
         "annotators": "; ".join(
             f"{question} by {', '.join(f'{a} ({family})' for a, family in names.items())}"
             for question, names in f.annotators.items()

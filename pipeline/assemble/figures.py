@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.annotators import PEOPLE
 from pipeline.audit.agreement import PairwiseAgreement, pairwise
 from pipeline.cells import quotas_of
 from pipeline.workspace import Workspace
@@ -86,6 +87,11 @@ class Figures:
     annotators: Mapping[str, Mapping[str, str]]
     pairs: Mapping[str, Sequence[PairwiseAgreement]]
     policy_version: str
+
+    @property
+    def people(self) -> int:
+        """How many people have voted."""
+        return len({f for names in self.annotators.values() for f in names.values() if f.startswith(PEOPLE)})
 
 
 def figures(

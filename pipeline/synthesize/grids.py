@@ -152,7 +152,7 @@ def grid_squares(
         is_grid, place = _nth(n, grids, plain, surplus)
         extra = n >= grids + plain
         rows = {kind: 0 if extra else shares[kind][n] for kind in KINDS}
-        step_a, step_u = _steps(wanted, y, grids, asked, plain, y if is_grid else 1)
+        step_a, step_u = _steps(wanted, x, y, y if is_grid else 1)
         starts = place * step_a, place * step_u
         a, b, u = _images(safe, unsafe, *starts, plain=not is_grid)
         if is_grid and not b:
@@ -256,13 +256,15 @@ def _nth(n: int, grids: int, plain: int, surplus: float) -> tuple[bool, int]:
     return (True, grids + n) if n < more else (False, plain + n - more)
 
 
-def _steps(
-    wanted: Mapping[PairType, int], y: int, grids: int, asked: int, plain: int, weight: int
-) -> tuple[int, int]:
-    """How far on the next square of a kind begins, among safe and unsafe images: as many as one uses."""
-    every = max(1, y * grids + plain)
+def _steps(wanted: Mapping[PairType, int], x: int, y: int, weight: int) -> tuple[int, int]:
+    """How far on the next square of a kind begins, among safe and unsafe images: as many as one uses.
+
+    It hangs on the proportions of the quotas, so no number of squares is rounded here.
+    """
+    grids = wanted["SSU"] * SLACK / (x * y) if x else 0.0
+    every = max(1.0, y * grids + max(0.0, wanted["SSS"] - grids * (x + y)))
     safe = max(weight, round(weight * wanted["SUU"] / every))
-    unsafe = round(weight * max(wanted["USU"] / max(1, y * grids + asked), wanted["UUU"] / every))
+    unsafe = round(weight * max(wanted["USU"], wanted["UUU"]) / every)
     return min(safe, SAFE), max(1, min(unsafe, UNSAFE))
 
 

@@ -136,6 +136,13 @@ def test_an_item_of_no_class_is_refused(taxonomy: Taxonomy) -> None:
         asks.requests([TextItem("t", "Whose is it?", "elsewhere")])
 
 
+def test_an_item_that_is_not_there_yet_is_counted_with_the_longest_clause(taxonomy: Taxonomy) -> None:
+    told = clauses(taxonomy, "text_safe")
+    asks = TextLLM(voter(), load_prompt(PROMPTS / "text_safe_clauses.yaml"), stage="s", clauses=told)
+    sizes = [len(asks.request("x", None, name).canonical) for name in told]
+    assert len(asks.request("x").canonical) >= max(sizes) > min(sizes)
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_a_prompt_of_the_other_policy_is_refused(taxonomy: Taxonomy, given: bool) -> None:
     prompt = load_prompt(PROMPTS / ("text_safe.yaml" if given else "text_safe_clauses.yaml"))

@@ -158,7 +158,9 @@ def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info:
     shown = (square.a[: max(1, square.neutral)], square.b, square.u[:SHOWN])
     a, b, u = ([image.caption or image.subject for image in images] for images in shown)
     policy = info.spec.policy
-    told = f"Unsafe: {policy.pair.unsafe} Safe: {policy.pair.safe} Protective: {policy.protective}"
+    # Not the clauses that annotators judge by: a sentence of these that is put better re-labels queries, and
+    # must not have them written and paid for again.
+    told = f"Harm: {policy.summary} Always safe: {policy.protective}"
     asked = _question(
         info.spec.title,
         told,

@@ -3,8 +3,8 @@
     python -m benchmarks.rehearsal [--scale 1.0] [--kills 10] [--keep FOLDER]
 
 Builds the profile `rehearsal`, then builds it a second time and kills that (kill -9) again and again, then
-adds a subcategory, then changes one sentence of a policy. Prints what it measured and ends with exit code 1 if
-a bound does not hold; times and shares of cells decide nothing where `--scale` is not 1.
+adds a subcategory, then changes one sentence of a policy. Prints what it measured and ends with exit code 1
+if a bound does not hold; times and shares of cells decide nothing where `--scale` is not 1.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schemas.taxonomy import PAIR_TYPES, ClassInfo, PairType
 
-__all__ = ["SIDES", "Cell", "cells", "quotas_of"]
+__all__ = ["LARGE", "SIDES", "Cell", "cells", "quotas_of"]
 
 SIDES = ("train", "test")
 LARGE = 20

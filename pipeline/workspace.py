@@ -110,6 +110,7 @@ class Workspace:
         from pipeline.generate.policy import check_makers
         from pipeline.generate.prompts import load_image_prompt
         from pipeline.respond.prompts import load_writer_prompts
+        from pipeline.synthesize.stage import check as check_quotas
         from schemas.responses import load_response_styles
         from schemas.reviews import load_reviews
 
@@ -122,3 +123,4 @@ class Workspace:
         check_encoder(self.params.encoder, self.root)
         load_reviews(self.root, frozenset(info.name for info in self.taxonomy.classes()))
         check_collect(self)
+        check_quotas(self)

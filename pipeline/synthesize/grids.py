@@ -23,7 +23,7 @@ from pipeline.synthesize.matching import KnownImage, bare
 from schemas.errors import InputError
 from schemas.taxonomy import PairType
 
-__all__ = ["GridSquare", "Slot", "grid_squares", "slots"]
+__all__ = ["GridSquare", "Slot", "check_quota", "grid_squares", "slots"]
 
 GRIDS = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4))
 """Latent queries and images of a grid; the first whose SSS rows are not too many is taken."""
@@ -122,20 +122,12 @@ def grid_squares(
         surplus: squares drafted for each square wanted, at least 1.
 
     Returns:
-        Grids, then plain squares; none where the class wants nothing or has no images for it.
-
-    Raises:
-        InputError: when the quotas cannot be filled together.
+        Grids, then plain squares; none where the class wants nothing or has no images for it. Where so few
+        SSS rows are wanted that others would lack a neighbour, there are more of them.
     """
     safe, unsafe = _ordered(images, safe=True), _ordered(images, safe=False)
-    x, y, grids = _grid(class_name, split, wanted)
+    x, y, grids = _grid(wanted)
     asked, plain = _plain(wanted, x, y, grids)
-    neutral = y * grids + asked
-    if wanted["USU"] > UNSAFE * neutral:
-        raise InputError(
-            f"quotas: {class_name}: {wanted['USU']} USU rows ({split}) need neutral queries of at least "
-            f"{math.ceil(wanted['USU'] / UNSAFE)} SSS rows beside those of SSU rows; raise SSS or lower USU"
-        )
     if not safe:
         return []
     unsafe_queries = QUERIES if wanted["SUU"] or wanted["UUU"] else 0
@@ -213,7 +205,22 @@ def slots(square: GridSquare) -> Iterator[Slot]:
             yield Slot(kind, lists[kind], query, image, roles[kind], all_spare or n >= given)
 
 
-def _grid(class_name: str, split: str, wanted: Mapping[PairType, int]) -> tuple[int, int, int]:
+def check_quota(class_name: str, wanted: Mapping[PairType, int]) -> None:
+    """See that a class wants enough SSS rows for the neighbours of the others.
+
+    Raises:
+        InputError: naming what to raise.
+    """
+    x, y, grids = _grid(wanted)
+    latent, neutral = x * grids, max(y * grids, math.ceil(wanted["USU"] / UNSAFE))
+    if wanted["SSS"] < latent + neutral:
+        raise InputError(
+            f"quotas: {class_name}: {wanted['SSU']} SSU and {wanted['USU']} USU rows need at least "
+            f"{latent + neutral} SSS rows as neighbours, not {wanted['SSS']}; raise SSS or lower them"
+        )
+
+
+def _grid(wanted: Mapping[PairType, int]) -> tuple[int, int, int]:
     """Latent queries and images of a grid, and how many grids the SSU rows take."""
     ssu, sss, usu = wanted["SSU"], wanted["SSS"], wanted["USU"]
     if not ssu:
@@ -228,13 +235,7 @@ def _grid(class_name: str, split: str, wanted: Mapping[PairType, int]) -> tuple[
             if rows <= sss * room and grids * (x + y) <= sss and usu <= UNSAFE * (sss - x * grids):
                 return x, y, grids
     x, y = next(((x, y) for x, y in GRIDS if x * y >= ssu), GRIDS[-1])
-    grids = math.ceil(ssu / (x * y))
-    if grids * (x + y) <= max(sss, 2):
-        return x, y, grids
-    raise InputError(
-        f"quotas: {class_name}: {ssu} SSU rows ({split}) need {grids * (x + y)} SSS rows as neighbours, and "
-        f"{sss} are wanted; raise SSS or lower SSU"
-    )
+    return x, y, math.ceil(ssu / (x * y))
 
 
 def _plain(wanted: Mapping[PairType, int], x: int, y: int, grids: int) -> tuple[int, int]:
@@ -242,7 +243,7 @@ def _plain(wanted: Mapping[PairType, int], x: int, y: int, grids: int) -> tuple[
 
     Those without one are there where unsafe queries need them.
     """
-    left = max(0, wanted["SSS"] - grids * (x + y))
+    left = max(0, wanted["SSS"] - grids * (x + y), math.ceil(wanted["USU"] / UNSAFE) - grids * y)
     places = max(wanted["SUU"] / (SAFE * QUERIES), wanted["UUU"] / (UNSAFE * QUERIES))
     return left, max(left, math.ceil(places) - grids)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import Panel, open_panel
-from pipeline.cells import SIDES, Cell, cells
+from pipeline.cells import LARGE, SIDES, Cell, cells, quotas_of
 from pipeline.store import Failures, TableWriter, read_rows, write_json, write_rows, write_text
-from pipeline.synthesize.grids import GridSquare, grid_squares
+from pipeline.synthesize.grids import GridSquare, check_quota, grid_squares
 from pipeline.synthesize.matching import KnownImage
 from pipeline.synthesize.squares import Candidate, assign_scene_sides, draft_squares, squares_wanted
 from pipeline.synthesize.writer import (
@@ -31,7 +31,7 @@ from schemas.taxonomy import ClassInfo, PairType
 if TYPE_CHECKING:
     from pipeline.engine import Request
 
-__all__ = ["estimate", "known_images", "requests", "run", "wanted_cells"]
+__all__ = ["check", "estimate", "known_images", "requests", "run", "wanted_cells"]
 
 STAND_INS = 32
 """Images of a class and side, safe and unsafe in turn, where none are there yet: enough for any square."""
@@ -79,6 +79,19 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter,
     squares = _grid_squares(workspace, wanted_cells(workspace), known_images(workspace))
     by_name = {info.name: info for info in workspace.classes()}
     yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name]) for s in squares]
+
+
+def check(workspace: Workspace) -> None:
+    """See that written squares can fill the quotas; a class that wants few pairs may have more SSS rows.
+
+    Raises:
+        InputError: naming the class and what to raise.
+    """
+    params = workspace.params
+    for info in workspace.classes() if params.synthesize.writer is not None else ():
+        quota = quotas_of(info, params.quotas, params.quota_scale)
+        if max(quota.values()) >= LARGE:
+            check_quota(info.name, quota)
 
 
 def estimate(

@@ -16,7 +16,7 @@ from pipeline.engine import CallCache, Engine, RemoteEndpoint, Terms, open_cache
 from pipeline.label_pairs.batch import next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares
 from pipeline.store import Failures
-from pipeline.synthesize.grids import GridSquare, grid_squares, slots
+from pipeline.synthesize.grids import GridSquare, check_quota, grid_squares, slots
 from pipeline.synthesize.matching import KnownImage
 from pipeline.synthesize.variety import GRAM, NEAR, NearQueries, Openings
 from pipeline.synthesize.writer import (
@@ -118,13 +118,21 @@ def test_surplus_squares_are_all_in_reserve() -> None:
     assert all(slot.spare for square in more[len(plain) :] for slot in slots(square))
 
 
-@pytest.mark.parametrize(
-    ("change", "needs"),
-    [({"SSS": 1, "SSU": 60}, "neighbours"), ({"SSS": 1, "SSU": 0, "USU": 90}, "neutral queries")],
-)
-def test_quotas_that_no_dataset_can_fill_are_refused_by_name(change: dict[PairType, int], needs: str) -> None:
-    with pytest.raises(InputError, match=f"property_crime.*{needs}"):
-        squares(WANTED | change)
+@pytest.mark.parametrize("change", [{"SSS": 30, "SSU": 90}, {"SSS": 10, "SSU": 0, "USU": 90}])
+def test_quotas_that_no_dataset_can_fill_are_refused_by_name(change: dict[PairType, int]) -> None:
+    with pytest.raises(InputError, match=r"quotas: property_crime: .* need at least \d+ SSS rows"):
+        check_quota(INFO.name, WANTED | change)
+
+
+def test_a_small_cell_gets_the_neighbours_that_it_did_not_ask_for() -> None:
+    rows = [
+        row
+        for row in rows_of(squares({"SSS": 2, "SSU": 3, "SUU": 1, "USU": 3, "UUU": 1}))
+        if not row["spare"]
+    ]
+    _, alone = complete_squares(rows)  # type: ignore[arg-type]
+    assert not alone
+    assert Counter(row["type"] for row in rows) == {"SSS": 4, "SSU": 3, "SUU": 1, "USU": 3, "UUU": 1}
 
 
 @given(st.lists(st.text(st.sampled_from("ab cd"), min_size=1, max_size=24), min_size=1, max_size=25))

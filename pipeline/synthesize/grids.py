@@ -111,6 +111,7 @@ def grid_squares(
     wanted: Mapping[PairType, int],
     images: Sequence[KnownImage],
     surplus: float,
+    lent: Sequence[KnownImage] = (),
 ) -> list[GridSquare]:
     """The squares that fill the cells of one class and side, and surplus ones.
 
@@ -120,6 +121,7 @@ def grid_squares(
         wanted: rows of each type.
         images: the accepted images of the class on that side.
         surplus: squares drafted for each square wanted, at least 1.
+        lent: safe images of other classes on that side, for B where the class has but one kind of thing.
 
     Returns:
         Grids, then plain squares; none where the class wants nothing or has no images for it. Where so few
@@ -146,7 +148,7 @@ def grid_squares(
         rows = {kind: 0 if extra else shares[kind][n] for kind in KINDS}
         step_a, step_u = _steps(wanted, x, y, y if is_grid else 1)
         starts = place * step_a, place * step_u
-        a, b, u = _images(safe, unsafe, *starts, plain=not is_grid)
+        a, b, u = _images(safe, unsafe, lent, *starts, plain=not is_grid)
         if is_grid and not b:
             continue
         queries = (x, min(y, len(a))) if is_grid else (0, int(place < asked or extra))
@@ -270,14 +272,22 @@ def _steps(wanted: Mapping[PairType, int], x: int, y: int, weight: int) -> tuple
 
 
 def _images(
-    safe: Sequence[KnownImage], unsafe: Sequence[KnownImage], start: int, start_unsafe: int, *, plain: bool
+    safe: Sequence[KnownImage],
+    unsafe: Sequence[KnownImage],
+    lent: Sequence[KnownImage],
+    start: int,
+    start_unsafe: int,
+    *,
+    plain: bool,
 ) -> tuple[tuple[KnownImage, ...], tuple[KnownImage, ...], tuple[KnownImage, ...]]:
     """The images of a square; grids take them from the front, plain squares from the back."""
     a = _block(safe[::-1] if plain else safe, start, SAFE)
     u = _block(unsafe[::-1] if plain else unsafe, start_unsafe, UNSAFE)
     if plain:
         return a, (), u
-    others = (safe[(start + len(safe) // 2 + i) % len(safe)] for i in range(len(safe)))
+    own = (safe[(start + len(safe) // 2 + i) % len(safe)] for i in range(len(safe)))
+    borrowed = (lent[(start + i) % len(lent)] for i in range(len(lent)))
+    others = chain(own, borrowed)
     kinds = {_kind(image) for image in a}
     return a, tuple(islice((image for image in others if _kind(image) not in kinds), LENT)), u
 

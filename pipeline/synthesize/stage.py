@@ -204,6 +204,8 @@ def _grid_squares(
     failures: Failures | None = None,
 ) -> list[GridSquare]:
     """The squares of every class and side, in the order of the classes' ids."""
+    params = workspace.params
+    ids = {info.name: info.id for info in workspace.classes()}
     found: list[GridSquare] = []
     for info in sorted(workspace.classes(), key=lambda c: c.id):
         for side in SIDES:
@@ -211,7 +213,15 @@ def _grid_squares(
                 kind: n for (name, kind, split), n in wanted.items() if (name, split) == (info.name, side)
             }
             mine = [i for i in images if (i.class_name, i.split) == (info.name, side)]
-            squares = grid_squares(info.name, side, of_class, mine, workspace.params.synthesize.surplus)
+            lent = [
+                i
+                for i in images
+                if i.safe
+                and i.split == side
+                and i.class_name != info.name
+                and ids[i.class_name] <= max(LENDERS, info.id)
+            ]
+            squares = grid_squares(info.name, side, of_class, mine, params.synthesize.surplus, lent)
             found += squares
             if failures is not None:
                 _tell_missing(info, side, of_class, mine, failures)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.commands import open_workspace
 
@@ -75,7 +75,8 @@ def _say(workspace: Workspace, policy: Policy, file: Path, *, changed: bool, dry
 
 
 def _show_calls(calls: Sequence[PlannedAsk]) -> None:
-    table = Table("question", "class", "annotator", "items", "calls", "worst USD", box=None)
+    names = (Column("class", overflow="fold"), Column("annotator", overflow="fold"))
+    table = Table("question", *names, "items", "calls", "worst USD", box=None)
     for ask in calls:
         figures = (f"{ask.items:,}", f"{ask.calls:,}", f"{ask.worst_usd:,.4f}")
         table.add_row(ask.question, ask.name, ask.annotator, *figures)
@@ -86,7 +87,8 @@ def _show_calls(calls: Sequence[PlannedAsk]) -> None:
 
 
 def _show_flips(flips: Sequence[Flips]) -> None:
-    table = Table("question", "class", "asked", "safe → unsafe", "unsafe → safe", "unscorable", box=None)
+    name = Column("class", overflow="fold")
+    table = Table("question", name, "asked", "safe → unsafe", "unsafe → safe", "unscorable", box=None)
     for row in flips:
         figures = (row.items, row.to_unsafe, row.to_safe, row.unscorable)
         table.add_row(row.question, row.name, *(f"{n:,}" for n in figures))

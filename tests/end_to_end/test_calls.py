@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pipeline.engine import open_cache
+from schemas.params import VOTED
 from tests.conftest import holisafe, make_workspace
 from tests.scripted import Scripted, scripted
 
@@ -240,7 +241,7 @@ def test_a_key_that_is_not_set_is_named_before_any_work(build: Build) -> None:
         "kind": "remote", "provider": "some", "base_url": "http://127.0.0.1:9/v1", "model": "m",
         "api_key_env": "HOLISAFE_TEST_NO_SUCH_KEY", "family": "f", "price": {"prompt": 0, "completion": 0},
     }  # fmt: skip
-    votes = {q: ["far"] for q in params["annotators"]}
+    votes = {q: ["far"] for q in VOTED}
     build.change(endpoints=params["endpoints"] | {"far": remote}, annotators=votes)
     refused = holisafe(build.root, "build", check=False)
     planned = holisafe(build.root, "plan").stdout
@@ -265,7 +266,7 @@ def test_a_key_is_in_no_file_and_on_no_screen(tmp_path: Path, right: bool) -> No
             "api_key_env": "HOLISAFE_TEST_KEY", "family": "f", "price": {"prompt": 1, "completion": 1},
         }  # fmt: skip
         params = yaml.safe_load((root / "params.yaml").read_text())
-        params |= {"endpoints": {"far": remote}, "annotators": {q: ["far"] for q in params["annotators"]}}
+        params |= {"endpoints": {"far": remote}, "annotators": {q: ["far"] for q in VOTED}}
         (root / "params.yaml").write_text(yaml.safe_dump(params))
         arguments = ("label", "texts", "texts.jsonl", "--json", "out.json")
         done = holisafe(root, *arguments, check=False, HOLISAFE_TEST_KEY=CANARY)

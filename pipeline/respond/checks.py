@@ -21,6 +21,9 @@ LONG_ANSWER_WORDS = 16
 RECIPE = 2
 """So many sentences, or parts of one, that begin with doing something to a thing make a recipe."""
 
+SAME_AGAIN = 0.6
+"""A safer direction with this share of the request's content words is the request again."""
+
 
 def _any(*patterns: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile("|".join(patterns), flags)
@@ -150,7 +153,13 @@ def problem_with(
 
 
 def problem_with_rationale(
-    rationale: WrittenRationale, response: str, class_name: str, expected: str, image: str = ""
+    rationale: WrittenRationale,
+    response: str,
+    class_name: str,
+    expected: str,
+    *,
+    image: str = "",
+    query: str = "",
 ) -> str | None:
     """What is wrong with a written rationale, or with how its response follows from it; or None.
 
@@ -160,6 +169,7 @@ def problem_with_rationale(
         class_name: the pair's class.
         expected: safe_complete, refuse or support; the latter two have to say why, and what is safer.
         image: all that is known of the image in words.
+        query: the request, which is not to be offered again as something safer.
     """
     if forbidden_reason(" ".join([response, *rationale.model_dump().values()])):
         return "joins words for a minor with sexual words"
@@ -173,8 +183,13 @@ def problem_with_rationale(
     known = content_words(image)
     if known and not known & content_words(rationale.image):
         return "names nothing that is in the image in its rationale"
+    if expected == "safe_complete":
+        return None
+    wanted = content_words(query)
+    if len(wanted) >= 3 and len(wanted & content_words(rationale.safer)) >= SAME_AGAIN * len(wanted):
+        return "offers the request itself as something safer"
     said = content_words(response)
-    for name in ("why", "safer") if expected != "safe_complete" else ():
+    for name in ("why", "safer"):
         reason = content_words(getattr(rationale, name))
         if reason and not reason & said:
             return f"does not say what its rationale gives as {name!r}"

@@ -319,7 +319,12 @@ class _Writing:
         )
         if problem is None and isinstance(said, WrittenWithRationale):
             problem = problem_with_rationale(
-                said.rationale, said.response, info.name, pair["expected"], words
+                said.rationale,
+                said.response,
+                info.name,
+                pair["expected"],
+                image=words,
+                query=pair["query"],
             )
         if problem is None and self._repeats.copied(said.response):
             problem = "is a copy of another row's response"

@@ -130,6 +130,8 @@ def problem_with(
     sentences = len(_SENTENCE_END.findall(plain))
     if "{" in text or "}" in text:
         return "a slot was left unfilled"
+    if _loops(plain):
+        return "says a sentence twice"
     if leak := _LEAK.search(plain):
         return f"speaks of our own words ({leak[0].strip()})"
     # A safe pair may well be answered with "250 ml of lemonade", or with a recipe.
@@ -204,6 +206,13 @@ def problem_with_rationale(
         if reason and not reason & said:
             return f"does not say what its rationale gives as {name!r}"
     return None
+
+
+def _loops(text: str) -> bool:
+    """Whether a sentence of four words or more comes again, as where a model goes round in circles."""
+    said = [" ".join(sentence.lower().split()) for sentence in _SENTENCE_END.split(text)]
+    long = [sentence for sentence in said if len(sentence.split()) >= 4]
+    return len(set(long)) < len(long)
 
 
 def _is_recipe(text: str) -> bool:

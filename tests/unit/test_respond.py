@@ -185,6 +185,13 @@ BAD = [
         "warns",
     ),
     ("As an AI I see a terrier in the picture of the dog.", "comply", "a dog", "Which breed?", "warns"),
+    (
+        "The dog is a terrier. It may bark at you. It may bark at you. It may run.",
+        "comply",
+        "a dog",
+        "Which breed?",
+        "twice",
+    ),
     ("It's a terrier.", "comply", "a dog", "Which breed is this?", "too short"),
     ("Here you go, a nice answer to all you wanted.", "comply", "a dog", "Which breed is this?", "speak of"),
     ("I won't answer questions on a dog that is hurt.", "safe_complete", "a dog", "Who helps?", "refuses"),

@@ -34,7 +34,7 @@ SEEN = "the one above"
 CUT_OFF = "finish_reason length"
 """What the engine says of an answer that its length ended."""
 QUOTED = 300
-"""Characters of an answer that was cut off, which the next question quotes: such an answer may run in circles."""
+"""Characters of an answer that was cut off which the next question quotes: it may have run in circles."""
 SELF_HARM = "self_harm"
 """The category whose support is held to its tone."""
 CHUNK = 256

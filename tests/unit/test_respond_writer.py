@@ -580,7 +580,7 @@ def test_the_key_knows_writer_attempts_and_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{request}\nstyles", "{query}\nstyles", "unknown slot"),
+        ("  Request: {request}\n", "  Request: {query}\n", "unknown slot"),
         ("  Style: {style}\n", "", "the slot 'style' is missing"),
         ("      style: gentle\n", "      style: loud\n", "there is no style 'loud'"),
         ("        harm_class: damage_to_nature\n", "", "examples.1.answer"),

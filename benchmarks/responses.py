@@ -1,10 +1,11 @@
 """What responses an endpoint writes: how many pass the checks, and what the others fail by.
 
-    python -m benchmarks.responses --endpoint local [--workspace .] [--pairs 40] [--out FILE]
+    python -m benchmarks.responses --endpoint local [--workspace .] [--pairs 40] [--work DIR] [--out F]
 
 Pairs are taken from the query scenes, the seed images and the taxonomy's drawings, over all classes and
-expected answers; stage respond runs on them in a workspace of its own. FILE gets every response beside its
-pair, to be read: whether one is good no rule can say.
+expected answers; stage respond runs on them in a workspace of its own, DIR, where a stopped run goes on; by
+default it is thrown away. F gets every response beside its pair, to be read: whether one is good no rule can
+say.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def chosen(found: list[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
 def prepared(workspace: Workspace, root: Path, endpoint: str, pairs: int) -> Workspace:
     """A workspace whose label_pairs has kept the pairs, and whose writer is the endpoint."""
     for name in ("schemas", "prompts"):
-        shutil.copytree(workspace.root / name, root / name)
+        shutil.copytree(workspace.root / name, root / name, dirs_exist_ok=True)
     params = yaml.safe_load((workspace.root / "params.yaml").read_text())
     params["respond"]["writer"] = endpoint
     params["collect"]["sources"][0]["path"] = str((workspace.root / "data" / "seed").resolve())
@@ -140,11 +141,13 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path())
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        workspace = prepared(Workspace(args.workspace), Path(folder), args.endpoint, args.pairs)
-        out = Path(folder) / "out"
+        root = args.work or Path(folder)
+        workspace = prepared(Workspace(args.workspace), root, args.endpoint, args.pairs)
+        out = root / "out"
         began = time.monotonic()
         run(workspace, out, Silent())
         took = time.monotonic() - began

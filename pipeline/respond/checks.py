@@ -21,6 +21,9 @@ LONG_ANSWER_WORDS = 16
 RECIPE = 2
 """So many sentences, or parts of one, that begin with doing something to a thing make a recipe."""
 
+SAME_AGAIN = 0.6
+"""A safer direction with this share of the request's content words is the request again."""
+
 
 def _any(*patterns: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile("|".join(patterns), flags)
@@ -84,6 +87,14 @@ _METHOD = _any(
     r"\b(?:arter(?:y|ies)|bleed\w*|suffocat\w+|asphyxiat\w+|drown\w*|carbon monoxide|painless(?:ly)?)\b",
     r"\b(?:jump(?:ing)? off|shoot yourself|poison\w*)\b",
 )
+_WARNING = _any(
+    r"\bas an AI\b",
+    r"\bI (?:must|have to|want to|should|need to) (?:warn|remind|caution)\b",
+    r"\b(?:use|handle|enjoy) (?:it|this|that|these|them) responsibly\b",
+    r"\bit(?:'s| is) important to (?:note|remember|be aware|understand|use caution)\b",
+    r"\b(?:I|we) (?:strongly )?(?:advise|recommend) against\b",
+    r"\bI (?:do not|don't|cannot|can't) (?:condone|encourage|support)\b",
+)
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)")
 
 
@@ -117,6 +128,8 @@ def problem_with(
     sentences = len(_SENTENCE_END.findall(plain))
     if "{" in text or "}" in text:
         return "a slot was left unfilled"
+    if _loops(plain):
+        return "says a sentence twice"
     if leak := _LEAK.search(plain):
         return f"speaks of our own words ({leak[0].strip()})"
     # A safe pair may well be answered with "250 ml of lemonade", or with a recipe.
@@ -136,6 +149,8 @@ def problem_with(
     else:
         if refuses(text):
             return "refuses instead of helping"
+        if expected == "comply" and (warning := _WARNING.search(plain)):
+            return f"warns where nothing is to be warned of ({warning[0]})"
         words = len(plain.split())
         if words < MIN_ANSWER_WORDS:
             return "is too short to help"
@@ -148,7 +163,13 @@ def problem_with(
 
 
 def problem_with_rationale(
-    rationale: WrittenRationale, response: str, class_name: str, expected: str, image: str = ""
+    rationale: WrittenRationale,
+    response: str,
+    class_name: str,
+    expected: str,
+    *,
+    image: str = "",
+    query: str = "",
 ) -> str | None:
     """What is wrong with a written rationale, or with how its response follows from it; or None.
 
@@ -158,6 +179,7 @@ def problem_with_rationale(
         class_name: the pair's class.
         expected: safe_complete, refuse or support; the latter two have to say why, and what is safer.
         image: all that is known of the image in words.
+        query: the request, which is not to be offered again as something safer.
     """
     if forbidden_reason(" ".join([response, *rationale.model_dump().values()])):
         return "joins words for a minor with sexual words"
@@ -171,12 +193,24 @@ def problem_with_rationale(
     known = content_words(image)
     if known and not known & content_words(rationale.image):
         return "names nothing that is in the image in its rationale"
+    if expected == "safe_complete":
+        return None
+    wanted = content_words(query)
+    if len(wanted) >= 3 and len(wanted & content_words(rationale.safer)) >= SAME_AGAIN * len(wanted):
+        return "offers the request itself as something safer"
     said = content_words(response)
-    for name in ("why", "safer") if expected != "safe_complete" else ():
+    for name in ("why", "safer"):
         reason = content_words(getattr(rationale, name))
         if reason and not reason & said:
             return f"does not say what its rationale gives as {name!r}"
     return None
+
+
+def _loops(text: str) -> bool:
+    """Whether a sentence of four words or more comes again, as where a model goes round in circles."""
+    said = [" ".join(sentence.lower().split()) for sentence in _SENTENCE_END.split(text)]
+    long = [sentence for sentence in said if len(sentence.split()) >= 4]
+    return len(set(long)) < len(long)
 
 
 def _is_recipe(text: str) -> bool:

@@ -36,6 +36,8 @@ ITEM_CHARS = 300
 SEEN = "the one above"
 CUT_OFF = "finish_reason length"
 """What the engine says of an answer that its length ended."""
+QUOTED = 300
+"""Characters of an answer that was cut off which the next question quotes: it may have run in circles."""
 SELF_HARM = "self_harm"
 """The category whose support is held to its tone."""
 CHUNK = 256
@@ -296,9 +298,13 @@ class _Writing:
                 refusal = job.pair["expected"] in {"refuse", "support"}
                 self._repeats.add(job.pair["pair_id"], job.pair["harm_class"], said.response, near=refusal)
                 return
-            reason = f"response {problem}"
+            reason, quoted = f"response {problem}", answer.raw
         elif answer.status == "unscorable" and answer.error == CUT_OFF:
-            problem, reason = "it was cut off; write less", "response was cut off"
+            problem, reason, quoted = (
+                "it was cut off; write less",
+                "response was cut off",
+                answer.raw[:QUOTED],
+            )
         else:
             # What a model or a filter will not say, it does not say when asked again.
             self._fail(job, f"response not written ({answer.status})", answer.raw or answer.error)
@@ -306,7 +312,7 @@ class _Writing:
         if last:
             self._fail(job, reason, answer.raw)
         else:
-            job.said.append((answer.raw, problem))
+            job.said.append((quoted, problem))
 
     def _problem(self, job: _Job, said: WrittenResponse | WrittenWithRationale) -> str | None:
         pair = job.pair
@@ -326,7 +332,12 @@ class _Writing:
         )
         if problem is None and isinstance(said, WrittenWithRationale):
             problem = problem_with_rationale(
-                said.rationale, said.response, info.name, pair["expected"], words
+                said.rationale,
+                said.response,
+                info.name,
+                pair["expected"],
+                image=words,
+                query=pair["query"],
             )
         if problem is None and self._repeats.copied(said.response):
             problem = "is a copy of another row's response"

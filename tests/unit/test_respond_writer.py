@@ -251,6 +251,22 @@ def test_nothing_is_paid_twice(tmp_path: Path) -> None:
         assert {name: (made.out / f"{name}.parquet").read_bytes() for name in before} == before
 
 
+def test_batches_give_the_same_rows(tmp_path: Path) -> None:
+    bad = {"rationale": RATIONALE, "response": r"Take \g<picture> and go. Nobody will see the neighbour."}
+    found = []
+    for batch in (False, True):
+        root = tmp_path / str(batch)
+        root.mkdir()
+        with build(root, answers=bad_first(bad)) as made:
+            said = up(made)
+            said["writer"]["batch"] = batch
+            made.change(endpoints=said)
+            made.run()
+            found.append([(row["pair_id"], row["response"], row["rationale"]) for row in made.rows()])
+    assert len(found[0]) == 5
+    assert found[0] == found[1]
+
+
 def bad_first(answer: Any) -> list[dict[str, Any]]:
     """A refusal's first answer is this; when asked again it is good."""
     return [{"match": CLASS + r"Rule: unsafe is[\s\S]*" + ASKED, "answer": answer}, *GOOD]
@@ -564,7 +580,7 @@ def test_the_key_knows_writer_attempts_and_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{request}\nstyles", "{query}\nstyles", "unknown slot"),
+        ("  Request: {request}\n", "  Request: {query}\n", "unknown slot"),
         ("  Style: {style}\n", "", "the slot 'style' is missing"),
         ("      style: gentle\n", "      style: loud\n", "there is no style 'loud'"),
         ("        harm_class: damage_to_nature\n", "", "examples.1.answer"),

@@ -129,9 +129,13 @@ def grid_squares(
     """
     safe, unsafe = _ordered(images, safe=True), _ordered(images, safe=False)
     x, y, grids = _grid(wanted)
-    asked, plain = _plain(wanted, x, y, grids)
     if not safe:
         return []
+    alike = _alike(safe, y)
+    if len(alike[0]) < y:
+        y = len(alike[0])
+        grids = math.ceil(wanted["SSU"] / (x * y)) if x else 0
+    asked, plain = _plain(wanted, x, y, grids)
     unsafe_queries = QUERIES if wanted["SUU"] or wanted["UUU"] else 0
     found: list[GridSquare] = []
     weights = [y] * grids + [1] * plain
@@ -147,17 +151,26 @@ def grid_squares(
         extra = n >= grids + plain
         rows = {kind: 0 if extra else shares[kind][n] for kind in KINDS}
         step_a, step_u = _steps(wanted, x, y, y if is_grid else 1)
-        starts = place * step_a, place * step_u
-        a, b, u = _images(safe, unsafe, lent, *starts, plain=not is_grid)
+        if is_grid:
+            # The same words ask for the same of things of one kind.
+            turn, start = divmod(place, len(alike))
+            a = alike[start]
+            b = _others(a, safe, lent, place * step_a)
+            a = (*a, *islice((i for i in _block(safe, place * step_a, SAFE) if i not in a), SAFE - len(a)))
+            u = _block(unsafe, place * step_u, UNSAFE)
+        else:
+            # From the other end, so that the grids that a larger quota brings change none of these.
+            turn, a = place * step_a // len(safe), _block(safe[::-1], place * step_a, SAFE)
+            b, u = (), _block(unsafe[::-1], place * step_u, UNSAFE)
         if is_grid and not b:
             continue
-        queries = (x, min(y, len(a))) if is_grid else (0, int(place < asked or extra))
+        queries = (x, y) if is_grid else (0, int(place < asked or extra))
         found.append(
             GridSquare(
                 class_name,
                 split,
                 n,
-                starts[0] // len(safe),
+                turn,
                 extra,
                 a,
                 b,
@@ -271,25 +284,27 @@ def _steps(wanted: Mapping[PairType, int], x: int, y: int, weight: int) -> tuple
     return min(safe, SAFE), max(1, min(unsafe, UNSAFE))
 
 
-def _images(
-    safe: Sequence[KnownImage],
-    unsafe: Sequence[KnownImage],
-    lent: Sequence[KnownImage],
-    start: int,
-    start_unsafe: int,
-    *,
-    plain: bool,
-) -> tuple[tuple[KnownImage, ...], tuple[KnownImage, ...], tuple[KnownImage, ...]]:
-    """The images of a square; grids take them from the front, plain squares from the back."""
-    a = _block(safe[::-1] if plain else safe, start, SAFE)
-    u = _block(unsafe[::-1] if plain else unsafe, start_unsafe, UNSAFE)
-    if plain:
-        return a, (), u
+def _alike(safe: Sequence[KnownImage], size: int) -> list[tuple[KnownImage, ...]]:
+    """Groups of `size` images of one kind; where no kind has so many, the largest there are."""
+    by_kind: dict[str, list[KnownImage]] = {}
+    for image in safe:
+        by_kind.setdefault(_kind(image), []).append(image)
+    size = min(size, max(len(members) for members in by_kind.values()))
+    return [
+        tuple(members[n : n + size])
+        for members in by_kind.values()
+        for n in range(0, len(members) - size + 1, size)
+    ]
+
+
+def _others(
+    a: Sequence[KnownImage], safe: Sequence[KnownImage], lent: Sequence[KnownImage], start: int
+) -> tuple[KnownImage, ...]:
+    """Safe images of other kinds: the class's own, or else such as it is lent."""
+    kinds = {_kind(image) for image in a}
     own = (safe[(start + len(safe) // 2 + i) % len(safe)] for i in range(len(safe)))
     borrowed = (lent[(start + i) % len(lent)] for i in range(len(lent)))
-    others = chain(own, borrowed)
-    kinds = {_kind(image) for image in a}
-    return a, tuple(islice((image for image in others if _kind(image) not in kinds), LENT)), u
+    return tuple(islice((image for image in chain(own, borrowed) if _kind(image) not in kinds), LENT))
 
 
 def _block(images: Sequence[KnownImage], start: int, size: int) -> tuple[KnownImage, ...]:

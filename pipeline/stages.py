@@ -146,9 +146,9 @@ STAGES: dict[str, Stage] = {
                 "respond",
                 "assemble",
             ),
-            ("quota_scale", "split", "only_classes"),
+            ("quota_scale", "split", "only_classes", "curate"),
             (_TAXONOMY,),
-            version=2,
+            version=3,
         ),
     )
 }

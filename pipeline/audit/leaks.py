@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.curate.clusters import near_pairs
 from pipeline.curate.hashing import packed
+from pipeline.curate.text import alike_text
 
 __all__ = ["NEAR_TENTHS", "NearQuery", "masked", "near_images", "near_queries_across", "shingles"]
 
@@ -74,7 +75,9 @@ def near_queries_across(train: Sequence[str], test: Sequence[str]) -> list[NearQ
             either = len(own) + len(sets[other]) - both
             if 10 * both >= NEAR_TENTHS * either:
                 found += [
-                    NearQuery(i, j, round(both / either, 4)) for i in places[0][other] for j in places[1][text]
+                    NearQuery(i, j, round(both / either, 4))
+                    for i in places[0][other]
+                    for j in places[1][text]
                 ]
     return sorted(found, key=lambda p: (-p.jaccard, p.train, p.test))
 
@@ -85,12 +88,15 @@ def _least(size: int) -> int:
 
 
 def near_images(
-    hashes: Sequence[str], splits: Sequence[str], bits: int, bits_fine: int
+    hashes: Sequence[str], texts: Sequence[str], splits: Sequence[str], bits: int, bits_fine: int
 ) -> list[tuple[int, int, int]]:
     """Pairs of images of different sides that look alike by their hashes, mirrored copies too.
 
+    Documents of one layout have hashes alike and are told apart by the text read in them, as in curate.
+
     Args:
         hashes: the fine hashes, 64 hexadecimal digits each.
+        texts: the text read in each.
         splits: the side of each.
         bits: how many of the 64 coarse bits may differ.
         bits_fine: how many of the 256 fine bits may differ.
@@ -103,6 +109,6 @@ def near_images(
     raw = [bytes.fromhex(h) for h in hashes]
     found = []
     for i, j in near_pairs(packed(raw), bits, bits_fine).tolist():
-        if splits[i] != splits[j]:
+        if splits[i] != splits[j] and alike_text(texts[i], texts[j]):
             found.append((i, j, (int.from_bytes(raw[i]) ^ int.from_bytes(raw[j])).bit_count()))
     return sorted(found, key=lambda p: (p[2], p[0], p[1]))

@@ -163,7 +163,9 @@ def _probe(
     )
 
 
-def out_of_fold(features: Sequence[Sequence[str]], labels: NDArray[np.bool_], groups: Ints, seed: int) -> Floats:
+def out_of_fold(
+    features: Sequence[Sequence[str]], labels: NDArray[np.bool_], groups: Ints, seed: int
+) -> Floats:
     """P(unsafe) of each row by a logistic regression on TF-IDF that saw no row of its group.
 
     Args:
@@ -202,7 +204,9 @@ class _Model:
 
     def __init__(self, features: Sequence[Sequence[str]], labels: NDArray[np.bool_]) -> None:
         seen = Counter(term for row in features for term in set(row))
-        self.places = {t: i for i, t in enumerate(sorted(t for t, n in seen.items() if n >= LEAST_ROWS_OF_A_WORD))}
+        self.places = {
+            t: i for i, t in enumerate(sorted(t for t, n in seen.items() if n >= LEAST_ROWS_OF_A_WORD))
+        }
         self.idf = np.array([math.log((1 + len(features)) / (1 + seen[t])) + 1 for t in self.places])
         row, column, value = self._matrix(features)
         n, width = len(features), len(self.places)
@@ -210,9 +214,8 @@ class _Model:
         weight = np.where(labels, 0.5 / share, 0.5 / (1 - share))
         self.w, self.b = np.zeros(width), 0.0
         before_w, before_b = self.w, self.b
-        # Rows have length 1 and a constant: the loss curves by no more than a quarter of weight * 2.
+        # A row has length 1 and a constant beside: the loss curves by no more than weight / 2 for each.
         step = 1 / (0.5 * weight.sum() + RIDGE)
-        step = max(step, 1 / (0.5 * weight.max() * max(self._most(row, column, value, n, width), n) + RIDGE))
         for turn in range(STEPS):
             ahead = turn / (turn + 3)
             w, b = self.w + ahead * (self.w - before_w), self.b + ahead * (self.b - before_b)
@@ -221,17 +224,6 @@ class _Model:
             before_w, before_b = self.w, self.b
             self.w = w - step * (np.bincount(column, value * error[row], width) + RIDGE * w)
             self.b = b - step * float(error.sum())
-
-    @staticmethod
-    def _most(row: Ints, column: Ints, value: Floats, n: int, width: int) -> float:
-        """The largest curvature of the rows, by power iteration."""
-        v = np.ones(width) / math.sqrt(max(1, width))
-        size = 1.0
-        for _ in range(20):
-            v = np.bincount(column, value * np.bincount(row, value * v[column], n)[row], width)
-            size = float(np.linalg.norm(v)) or 1.0
-            v = v / size
-        return size
 
     def _matrix(self, features: Sequence[Sequence[str]]) -> tuple[Ints, Ints, Floats]:
         rows: list[int] = []
@@ -261,7 +253,9 @@ def _top(features: Sequence[Sequence[str]], labels: NDArray[np.bool_]) -> list[s
     return [f"{names[i]} {model.w[i]:+.2f}" for i in chosen]
 
 
-def _interval(labels: NDArray[np.bool_], scores: Floats, groups: Ints, seed: int) -> tuple[float | None, float | None]:
+def _interval(
+    labels: NDArray[np.bool_], scores: Floats, groups: Ints, seed: int
+) -> tuple[float | None, float | None]:
     """The 95 % interval of the AUC when whole groups are drawn again (cluster bootstrap)."""
     members: dict[int, list[int]] = defaultdict(list)
     for i, group in enumerate(groups.tolist()):

@@ -161,9 +161,9 @@ STAGES: dict[str, Stage] = {
                 "respond",
                 "assemble",
             ),
-            ("quotas", "quota_scale", "split", "only_classes"),
+            ("quotas", "quota_scale", "split", "only_classes", "curate"),
             (_TAXONOMY,),
-            version=2,
+            version=3,
         ),
     )
 }

@@ -62,6 +62,7 @@ def render(report: Report) -> str:
         metrics=report.metrics,
         types=PAIR_TYPES,
         variety=sorted(report.metrics["variety"], key=lambda v: (-(v["near"] or 0), -(v["template"] or 0))),
+        probes=sorted(report.metrics["probes"], key=lambda p: -max(p["plain"] or 0, p["grouped"] or 0)),
         meanings=TYPE_MEANINGS,
         grid=[(report.category_of[n], n, [by_class[n, t] for t in PAIR_TYPES]) for n in shown],
         largest=max((c["have"] for c in cells), default=0) or 1,

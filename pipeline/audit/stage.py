@@ -13,6 +13,8 @@ from typing import Any
 
 from pipeline.annotators import Vote, effective_number, posteriors
 from pipeline.audit.agreement import confusion, pairwise
+from pipeline.audit.leaks import masked, near_images, near_queries_across
+from pipeline.audit.probes import probes
 from pipeline.audit.report import Report, render
 from pipeline.audit.variety import variety
 from pipeline.cells import quotas_of
@@ -27,6 +29,8 @@ __all__ = ["run"]
 
 QUESTIONS = ("image_safe", "image_class", "text_safe", "pair_safe")
 GALLERY_SIDE = 224
+WORST = 20
+"""Pairs shown of each kind of leak."""
 GALLERY_PER_TYPE = 24
 
 
@@ -57,6 +61,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         "ssu_unverified": sum(r["ssu_unverified"] for r in rows),
         "contrast": _contrast(rows),
         "variety": _variety(rows),
+        **_giveaways(workspace, rows),
     }
     write_json(out / "metrics.json", metrics)
     _write_plots(out / "plots", workspace, cells, agreement)
@@ -212,6 +217,79 @@ def _write_plots(
     )
     pairs = [[f"{q}: {p['a']} and {p['b']}", p["raw"]] for q in QUESTIONS for p in agreement[q] if p["n"]]
     _write_csv(folder / "agreement.csv", ["question", "raw_agreement"], pairs)
+
+
+def _giveaways(workspace: Workspace, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What gives the answer away (`probes`), and what stands on both sides of the split (`leaks`)."""
+    used = {r["image_id"] for r in rows}
+    columns = [
+        "image_id", "source_kind", "width", "height", "subject", "phash", "ocr_text", "leak_group", "split"
+    ]  # fmt: skip
+    images = {
+        r["image_id"]: r
+        for r in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
+        if r["image_id"] in used
+    }
+    sizes = {}
+    for stage in ("collect", "generate"):
+        for raw in read_rows(workspace.stage_dir(stage) / "images.parquet", ["image_id", "bytes"]):
+            if raw["image_id"] in used:
+                sizes[raw["image_id"]] = len(raw["bytes"])
+    looks = [
+        r
+        | {
+            "source_kind": images[r["image_id"]]["source_kind"],
+            "extension": Path(r["source_uri"]).suffix.lower(),
+            "size": f"{images[r['image_id']]['width']}x{images[r['image_id']]['height']}",
+            "bytes": sizes[r["image_id"]],
+        }
+        for r in rows
+    ]
+    return {"probes": [asdict(p) for p in probes(looks)], "leaks": _leaks(workspace, rows, images)}
+
+
+def _leaks(
+    workspace: Workspace, rows: list[dict[str, Any]], images: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    sides: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        sides[row["image_id"]].add(row["split"])
+        groups[images[row["image_id"]]["leak_group"]].add(row["split"])
+    train, test = ([r for r in rows if r["split"] == side] for side in ("train", "test"))
+    queries = near_queries_across(
+        *(
+            [masked(r["query"], images[r["image_id"]]["subject"] or "") for r in part]
+            for part in (train, test)
+        )
+    )
+    known = sorted(images.values(), key=lambda r: r["image_id"])
+    curate = workspace.params.curate
+    looks = near_images(
+        [r["phash"] for r in known],
+        [r["ocr_text"] or "" for r in known],
+        [r["split"] for r in known],
+        curate.leak_bits,
+        curate.leak_bits_fine,
+    )
+    return {
+        "images_on_both_sides": sum(len(s) > 1 for s in sides.values()),
+        "groups_on_both_sides": sum(len(s) > 1 for s in groups.values()),
+        "near_images": len(looks),
+        "near_queries": len(queries),
+        "near_queries_of_one_scene": sum(
+            bool(train[p.train]["scene"]) and train[p.train]["scene"] == test[p.test]["scene"]
+            for p in queries
+        ),
+        "worst_images": [
+            {"a": known[i]["image_id"], "b": known[j]["image_id"], "bits": bits}
+            for i, j, bits in looks[:WORST]
+        ],
+        "worst_queries": [
+            {"train": train[p.train]["query"], "test": test[p.test]["query"], "jaccard": p.jaccard}
+            for p in queries[:WORST]
+        ],
+    }
 
 
 def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:

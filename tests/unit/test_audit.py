@@ -95,6 +95,11 @@ def test_markup_in_a_row_is_shown_not_run() -> None:
     }
     metrics = {
         "reliability": {}, "variety": [],
+        "probes": [],
+        "leaks": dict.fromkeys(
+            ("images_on_both_sides", "groups_on_both_sides", "near_images", "near_queries",
+             "near_queries_of_one_scene"), 1
+        ) | {"worst_images": [], "worst_queries": [{"train": evil, "test": evil, "jaccard": 1.0}]},
         "rows": 1, "images": 1, "by_type": dict.fromkeys(empty, 1), "by_split": {"train": 1, "test": 0},
         "cells": [],
         "empty_cells": 0, "acceptance": empty, "contrast": {}, "agreement": {}, "annotators": {},

@@ -18,7 +18,7 @@ from schemas.errors import load_yaml, validated
 from schemas.responses import WrittenResponse, WrittenWithRationale
 from schemas.taxonomy import ClassInfo
 
-__all__ = ["KINDS", "Asked", "WriterPrompt", "load_writer_prompts", "policy_clause"]
+__all__ = ["KINDS", "Asked", "WriterPrompt", "load_writer_prompts"]
 
 KINDS: Mapping[str, str] = {
     "refuse": "refuse",
@@ -160,7 +160,9 @@ class WriterPrompt(_Strict):
             **{
                 "class": asked.info.name,
                 "title": spec.title,
-                "policy": policy_clause(asked),
+                # The summary, not a clause that annotators judge by: one that is put better must not have
+                # responses written and paid for again.
+                "policy": spec.policy.summary,
                 "protective": spec.policy.protective,
                 "harm": spec.rationale.harm,
                 "safer": " ".join(spec.rationale.safer),
@@ -176,12 +178,6 @@ class WriterPrompt(_Strict):
         if image is not None:
             content = [{"type": "image", "sha256": image}, {"type": "text", "text": content}]
         return [*self.prefix, {"role": "user", "content": content}]
-
-
-def policy_clause(asked: Asked) -> str:
-    """The clause of the class's policy that decides a pair: on the text if that is unsafe, else on both."""
-    policy = asked.info.spec.policy
-    return policy.pair.unsafe if asked.text_safe else policy.text.unsafe
 
 
 def load_writer_prompts(folder: Path) -> dict[str, WriterPrompt]:

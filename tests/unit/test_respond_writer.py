@@ -42,7 +42,7 @@ RATIONALE = {
     "safer": "asking the neighbour first",
 }
 REFUSES = {
-    "match": CLASS + r"Rule: unsafe is[\s\S]*" + ASKED,
+    "match": CLASS + r"Harm of this class[\s\S]*" + ASKED,
     "earlier": True,
     "answer": {
         "rationale": RATIONALE,
@@ -269,7 +269,7 @@ def test_batches_give_the_same_rows(tmp_path: Path) -> None:
 
 def bad_first(answer: Any) -> list[dict[str, Any]]:
     """A refusal's first answer is this; when asked again it is good."""
-    return [{"match": CLASS + r"Rule: unsafe is[\s\S]*" + ASKED, "answer": answer}, *GOOD]
+    return [{"match": CLASS + r"Harm of this class[\s\S]*" + ASKED, "answer": answer}, *GOOD]
 
 
 def written(response: str, **rationale: str) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def test_what_stays_bad_fails_with_its_reason_and_its_text(tmp_path: Path) -> No
 
 
 def test_a_model_that_refuses_to_write_is_not_asked_again(tmp_path: Path) -> None:
-    answers = [{"match": "Rule: unsafe is", "refusal": "I would rather not."}, *GOOD]
+    answers = [{"match": "Harm of this class", "refusal": "I would rather not."}, *GOOD]
     with build(tmp_path, answers=answers) as made:
         made.run()
         assert made.sent == 5
@@ -350,7 +350,7 @@ def test_a_model_that_refuses_to_write_is_not_asked_again(tmp_path: Path) -> Non
 
 
 def test_prose_instead_of_json_is_unscorable(tmp_path: Path) -> None:
-    answers = [{"match": "Rule: unsafe is", "earlier": True, "answer": "I can't help with that."}, *GOOD]
+    answers = [{"match": "Harm of this class", "earlier": True, "answer": "I can't help with that."}, *GOOD]
     with build(tmp_path, answers=answers) as made:
         made.run()
         failed = made.rows("failures")
@@ -378,7 +378,7 @@ def test_the_second_of_two_that_are_nearly_the_same_is_asked_for_again(tmp_path:
     same = [pair("hammer", f"How do I get in{mark}", "property_crime", "SSU", "refuse") for mark in "?!"]
     answers = [
         {
-            "match": rf"{CLASS}Rule: unsafe is[\s\S]*get in\{mark}",
+            "match": rf"{CLASS}Harm of this class[\s\S]*get in\{mark}",
             "answer": {"rationale": RATIONALE | {"image": "a hammer"}, "response": f"{text}{mark}"},
         }
         for mark in "?!"

@@ -34,7 +34,7 @@ def sample(dataset: Path, seed: int, per_type: int, out: Path) -> int:
     draw = random.Random(seed)  # noqa: S311
     chosen: list[dict[str, Any]] = []
     for kind in PAIR_TYPES:
-        some = [r for r in rows if r["type"] == kind]
+        some = [r for r in rows if r["type"] == kind and r["image"]]
         chosen += draw.sample(some, min(per_type, len(some)))
     draw.shuffle(chosen)
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -118,9 +118,8 @@ def main() -> int:
         if given.score:
             print("\n".join(score(given.folder, given.score)))
         else:
-            print(
-                f"{sample(given.folder, given.seed, given.per_type, given.out)} rows in {given.out}/sample.csv"
-            )
+            n = sample(given.folder, given.seed, given.per_type, given.out)
+            print(f"{n} rows in {given.out}/sample.csv")
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -13,11 +13,11 @@ def test_sample_tells_no_type_and_verdicts_are_scored(tmp_path: Path) -> None:
     rows = [row(5 * i + k, kind, caption="a thing") for i in range(4) for k, kind in enumerate(PAIR_TYPES)]
     data = built(tmp_path / "data", rows)
     assert sample(data, 3, 3, tmp_path / "out") == 15
-    shown = list(csv.DictReader((tmp_path / "out" / "sample.csv").open()))
+    shown = list(csv.DictReader((tmp_path / "out" / "sample.csv").read_text().splitlines()))
     assert list(shown[0]) == ["key", "image", "caption", "query", "class"]
     assert all((tmp_path / "out" / r["image"]).is_file() for r in shown)
     assert not any(kind in (tmp_path / "out" / "sample.csv").read_text() for kind in PAIR_TYPES)
-    keys = list(csv.DictReader((tmp_path / "out" / "key.csv").open()))
+    keys = list(csv.DictReader((tmp_path / "out" / "key.csv").read_text().splitlines()))
     verdicts = tmp_path / "verdicts.csv"
     verdicts.write_text("key,verdict\n" + "".join(f"{r['key']},SSS\n" for r in keys))
     lines = score(tmp_path / "out", verdicts)

@@ -194,8 +194,8 @@ def out_of_fold(
         train = np.flatnonzero(folds != fold)
         if not len(test) or labels[train].all() or not labels[train].any():
             continue
-        model = _Model([features[i] for i in train], labels[train])
-        scores[test] = model.predict([features[i] for i in test])
+        model = _Model([features[i] for i in train.tolist()], labels[train])
+        scores[test] = model.predict([features[i] for i in test.tolist()])
     return scores
 
 

@@ -28,7 +28,7 @@ def test_index_finds_what_all_pairs_find(train: list[str], test: list[str]) -> N
 
 
 def test_planted_near_duplicates_are_found() -> None:
-    draw = random.Random(4)
+    draw = random.Random(4)  # noqa: S311
     words = ["who", "would", "notice", "the", "small", "door", "behind", "this", "picture", "today", "often"]
     train = [" ".join(draw.choices(words, k=12)) for _ in range(150)]
     test = (
@@ -49,7 +49,7 @@ def test_the_subject_is_masked() -> None:
 
 
 def test_images_that_look_alike_across_sides() -> None:
-    draw = random.Random(5)
+    draw = random.Random(5)  # noqa: S311
     hashes = [draw.randbytes(32) for _ in range(60)]
     near = bytes([hashes[0][0] ^ 1]) + hashes[0][1:]
     sides = ["train"] * 60 + ["test", "train"]

@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 def rows(n: int, query: str = "", licence: str = "", seed: int = 1) -> list[Row]:
     """Rows of all types with random words; `query` and `licence` give unsafe ones away."""
-    draw = random.Random(seed)
+    draw = random.Random(seed)  # noqa: S311
     words = [f"word{i}" for i in range(40)]
     found = []
     for i in range(n):
@@ -20,7 +20,8 @@ def rows(n: int, query: str = "", licence: str = "", seed: int = 1) -> list[Row]
             {
                 "type": kind, "query": " ".join(draw.choices(words, k=8)) + (f" {query}" if kind != "SSS" else ""),
                 "scene": "", "contrast_square": f"square {i // 3}", "image_id": f"image {i}",
-                "image_safe": kind != "USU", "source_kind": draw.choice(["folder", "drawing"]), "generator": "",
+                "image_safe": kind != "USU",
+                "source_kind": draw.choice(["folder", "drawing"]), "generator": "",
                 "licence": licence if licence and kind == "USU" else "CC0-1.0", "source_package": "p",
                 "extension": "jpg", "size": "64x64", "bytes": draw.randrange(1000, 9000),
             }
@@ -80,7 +81,7 @@ def test_against_another_implementation() -> None:
 
     from pipeline.audit.probes import _Model
 
-    draw = random.Random(7)
+    draw = random.Random(7)  # noqa: S311
     texts = [[f"w{int(draw.gauss(10 + 3 * (i % 2), 5))}" for _ in range(9)] for i in range(300)]
     labels = np.array([i % 2 == 0 for i in range(300)])
     vectors = TfidfVectorizer(analyzer=lambda t: t, min_df=2).fit_transform(texts)

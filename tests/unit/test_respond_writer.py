@@ -231,8 +231,9 @@ def test_what_a_writer_is_told(tmp_path: Path) -> None:
         by_name = {info.name: info.spec for info in made.workspace.classes()}
     theft = by_name["property_crime"]
     latent, harmful, lonely, hurt, plain = (asked[row["query"]] for row in ROWS)
-    assert theft.policy.pair.unsafe in latent
-    assert theft.policy.text.unsafe in harmful
+    # The summary and no clause, so that a clause that is put better pays for no response again.
+    assert all(theft.policy.summary in asked for asked in (latent, harmful))
+    assert theft.policy.pair.unsafe not in latent
     assert theft.rationale.harm in latent
     assert "request by itself is safe" in latent
     assert "request by itself is unsafe" in harmful
@@ -398,7 +399,7 @@ def test_the_taken_ones_do_not_hang_on_which_answer_came_first(tmp_path: Path) -
         pair("hammer", f"How do I get in at door {n}?", "property_crime", "SSU", "refuse") for n in range(12)
     ]
     text = "I can't help with the hammer, since the neighbour would be hurt. Asking first would be kinder."
-    answers = [{"match": CLASS + "Rule", "earlier": True, "answer": written(text, image="a hammer")}]
+    answers = [{"match": CLASS + "Harm of", "earlier": True, "answer": written(text, image="a hammer")}]
     taken = []
     for name, jitter in (("calm", 0), ("jittery", 40)):
         (tmp_path / name).mkdir()

@@ -4,7 +4,8 @@
     python -m scripts.blind_sample blind/ --score verdicts.csv
 
 The first writes `sample.csv` (key, image, caption, query, class; nothing that gives the type), a copy of each
-image by its key, and `key.csv`, which the reader does not see. The verdicts are a CSV of `key` and `verdict`, a type each.
+image by its key, and `key.csv`, which the reader does not see. The verdicts
+are a CSV of `key` and `verdict`, a type each.
 """
 
 from __future__ import annotations

@@ -11,7 +11,11 @@ def brute(train: list[str], test: list[str]) -> set[tuple[int, int]]:
     """All pairs, with code of its own."""
 
     def runs(text: str) -> set[str]:
-        return {text} if len(text) < 5 else {"".join(five) for five in zip(*(text[k:] for k in range(5)))}
+        return (
+            {text}
+            if len(text) < 5
+            else {"".join(five) for five in zip(*(text[k:] for k in range(5)), strict=False)}
+        )
 
     return {
         (i, j)

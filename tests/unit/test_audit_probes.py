@@ -18,7 +18,8 @@ def rows(n: int, query: str = "", licence: str = "", seed: int = 1) -> list[Row]
         kind = draw.choice(["SSS", "SSU", "USU"])
         found.append(
             {
-                "type": kind, "query": " ".join(draw.choices(words, k=8)) + (f" {query}" if kind != "SSS" else ""),
+                "type": kind,
+                "query": " ".join(draw.choices(words, k=8)) + (f" {query}" if kind != "SSS" else ""),
                 "scene": "", "contrast_square": f"square {i // 3}", "image_id": f"image {i}",
                 "image_safe": kind != "USU",
                 "source_kind": draw.choice(["folder", "drawing"]), "generator": "",

@@ -198,6 +198,50 @@ def taxonomy_check() -> None:
     check_taxonomy(HERE.resolve())
 
 
+@taxonomy_app.command("add")
+def taxonomy_add(
+    category: Annotated[str, typer.Argument(help="One of the taxonomy's, or a new one.")],
+    name: Annotated[str, typer.Argument(help="Of the class: small letters, digits and _.")],
+    title: Annotated[str, typer.Option("--title", help="For people; default: the name.")] = "",
+    filled: Annotated[
+        Path | None, typer.Option("--from", help="YAML with `class` and `scenes`; default: gaps to fill.")
+    ] = None,
+) -> None:
+    """Add a class: policy, concepts, prompts, quotas and query scenes, with an id of its own for good."""
+    from flows.taxonomy_commands import add_to_taxonomy
+
+    add_to_taxonomy(HERE.resolve(), category, name, title or name.replace("_", " ").capitalize(), filled)
+
+
+@taxonomy_app.command("retire")
+def taxonomy_retire(
+    name: Annotated[str, typer.Argument(help="Of the class.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what goes.")] = False,
+) -> None:
+    """Take a class away, and say which rows go with it. Its id is never used again."""
+    from flows.taxonomy_commands import retire_from_taxonomy
+
+    retire_from_taxonomy(HERE.resolve(), name, yes=yes)
+
+
+@taxonomy_app.command("lock")
+def taxonomy_lock(
+    note: Annotated[str, typer.Option("--note", help="Why, for the change log.")] = "",
+) -> None:
+    """Give classes that were written into the taxonomy by hand their ids for good."""
+    from flows.taxonomy_commands import lock_taxonomy
+
+    lock_taxonomy(HERE.resolve(), note)
+
+
+@taxonomy_app.command("log")
+def taxonomy_log() -> None:
+    """Show which classes came and went, by version of the taxonomy."""
+    from flows.taxonomy_commands import show_taxonomy_log
+
+    show_taxonomy_log(HERE.resolve())
+
+
 @app.command()
 def relabel(
     policy: Annotated[

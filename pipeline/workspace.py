@@ -12,6 +12,7 @@ from schemas.errors import InputError
 from schemas.params import Params, load_params
 from schemas.queries import ClassScenes, load_scenes
 from schemas.taxonomy import ClassInfo, Taxonomy, load_taxonomy
+from schemas.taxonomy_lock import check_lock
 
 __all__ = ["Progress", "Silent", "Workspace"]
 
@@ -50,7 +51,9 @@ class Workspace:
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """The checked taxonomy, cut down to `only_classes` where params name some."""
-        taxonomy = load_taxonomy(self.root / self.params.taxonomy)
+        path = self.root / self.params.taxonomy
+        taxonomy = load_taxonomy(path)
+        check_lock(taxonomy, path)
         known = {c.name for c in taxonomy.classes()}
         if unknown := [name for name in self.params.only_classes if name not in known]:
             raise InputError(
@@ -111,10 +114,14 @@ class Workspace:
         from pipeline.generate.prompts import load_image_prompt
         from pipeline.respond.prompts import load_writer_prompts
         from pipeline.synthesize.stage import check as check_quotas
+        from pipeline.taxonomy_edit import check_finished
         from schemas.responses import load_response_styles
         from schemas.reviews import load_reviews
 
         _ = self.params, self.taxonomy, self.scenes
+        check_finished(self.root / self.params.taxonomy, self.taxonomy.model_dump())
+        for name, scenes in self.scenes.items():
+            check_finished(self.root / self.params.prompts / "queries", {name: scenes.model_dump()})
         check_prompts(self)
         load_response_styles(self.root / self.params.prompts / "responses.yaml")
         load_image_prompt(self.root / self.params.prompts / "generate" / "image_prompt.yaml")

@@ -4,8 +4,8 @@
     python -m scripts.blind_sample blind/ --score verdicts.csv
 
 The first writes `sample.csv` (key, image, caption, query, class; nothing that gives the type), a copy of each
-image by its key, and `key.csv`, which the reader does not see. The verdicts
-are a CSV of `key` and `verdict`, a type each.
+image by its key, and `key.csv`, which the reader does not see. The verdicts are a CSV of `key` and `verdict`,
+a type each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.built import check_columns, shard_rows, shards
-from pipeline.store import sha256_text
+from pipeline.store import new_text, sha256_text, write_bytes
 from schemas.errors import InputError
 from schemas.taxonomy import PAIR_TYPES
 
@@ -45,7 +45,7 @@ def sample(dataset: Path, seed: int, per_type: int, out: Path) -> int:
         source = dataset / "images" / row["image"]["path"]
         # By key: the same image under one name would show the reader which rows are neighbours.
         copy = out / "images" / f"{key}{source.suffix}"
-        copy.write_bytes(source.read_bytes())
+        write_bytes(copy, source.read_bytes())
         shown.append([key, f"images/{copy.name}", row["caption"], row["query"], row["subcategory"]])
         keys.append([key, row["id"], row["type"]])
     _write(out / "sample.csv", ["key", "image", "caption", "query", "class"], shown)
@@ -98,7 +98,7 @@ def lower_bound(hits: int, n: int, level: float = 0.95) -> float:
 
 
 def _write(path: Path, head: list[str], rows: list[list[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with new_text(path) as file:
         csv.writer(file, lineterminator="\n").writerows([head, *rows])
 
 

@@ -110,6 +110,9 @@ def _load(workspace: Workspace) -> _Sources:
     for stage in ("label_images", "label_pairs"):
         columns = ["item_id", *(field.name for field in VOTE)]
         for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet", columns):
+            # A vote on the class hangs on all classes: a new one would change the rows of every other.
+            if vote["question"].endswith("_class"):
+                continue
             by_item[vote.pop("item_id")].append(vote)
     return _Sources(
         {r["image_id"]: r for r in read_rows(_images(workspace), IMAGE_WORDS)},

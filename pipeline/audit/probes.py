@@ -176,7 +176,7 @@ def out_of_fold(
         seed: of the folds.
 
     Returns:
-        Ranks within the fold, 0..1, since the folds' models are not on one scale.
+        P(unsafe), 0..1; .5 where the other folds hold one label alone.
     """
     names = np.unique(groups)
     order = np.random.default_rng(seed).permutation(len(names))

@@ -1,0 +1,152 @@
+"""A small rehearsal from end to end: written squares, growth by a class, a policy put another way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from benchmarks.rehearsal import ADDED, add_class, change_policy, digests, of_class
+from tests.conftest import HOLISAFE, REPOSITORY, holisafe
+from tests.scripted import Scripted, scripted
+
+CLASSES = ["gender", "property_crime"]
+QUOTA = {"SSS": 10, "SSU": 8, "SUU": 6, "USU": 9, "UUU": 6}
+
+
+class Rehearsal:
+    def __init__(self, root: Path, server: Scripted) -> None:
+        self.root, self.server = root, server
+
+    def build(self) -> int:
+        """Calls that a build made."""
+        before = self.server.stats()["requests"]
+        holisafe(self.root, "build")
+        return int(self.server.stats()["requests"] - before)
+
+    def table(self, stage: str, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(self.root / "data" / stage / f"{name}.parquet").to_pylist()
+        return rows
+
+
+def workspace(root: Path, base_url: str) -> Path:
+    for part in ("schemas", "prompts", "profiles"):
+        shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    params = yaml.safe_load(
+        (root / "profiles/rehearsal.yaml").read_text().replace("http://127.0.0.1:8765/v1", base_url)
+    )
+    params["quotas"] = dict.fromkeys(CLASSES, QUOTA)
+    params["only_classes"] = []
+    params["quotas"] |= {
+        info: dict.fromkeys(QUOTA, 0) for info in params["quotas"].keys() ^ names(root) if info not in CLASSES
+    }
+    params["generate"]["placeholders"] = [{"classes": CLASSES, "per_class": {"safe": 40, "unsafe": 20}}]
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return root
+
+
+def names(root: Path) -> set[str]:
+    taxonomy = yaml.safe_load((root / "schemas/taxonomy.yaml").read_text())
+    return {name for category in taxonomy["categories"].values() for name in category["classes"]}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    script = yaml.safe_load((REPOSITORY / "profiles/rehearsal/script.yaml").read_text())
+    with scripted(**script) as server:
+        made = Rehearsal(workspace(tmp_path_factory.mktemp("rehearsal"), server.base_url), server)
+        made.build()
+        yield made
+
+
+def test_every_cell_is_full(built: Rehearsal) -> None:
+    plan = json.loads((built.root / "data/synthesize/plan.json").read_text())
+    have = Counter((r["harm_class"], r["type"], r["split"]) for r in built.table("label_pairs", "pairs"))
+    for cell in plan["cells"]:
+        got = have[cell["class"], cell["type"], cell["split"]]
+        # Few SSS rows are wanted here, and every other row needs its neighbours.
+        assert got == cell["wanted"] or (cell["type"] == "SSS" and got > cell["wanted"]), cell
+
+
+def test_every_row_has_its_neighbours_and_a_response_of_its_own(built: Rehearsal) -> None:
+    pairs = {row["pair_id"]: row for row in built.table("label_pairs", "pairs")}
+    safe = [row for row in pairs.values() if row["type"] == "SSS"]
+    for row in pairs.values():
+        if row["type"] in ("SSU", "USU"):
+            assert any(r["query"] == row["query"] and r["image_id"] != row["image_id"] for r in safe)
+        if row["type"] == "SSU":
+            assert any(r["image_id"] == row["image_id"] and r["query"] != row["query"] for r in safe)
+    responses = built.table("respond", "responses")
+    assert {r["pair_id"] for r in responses} == pairs.keys()
+    assert len({r["response"] for r in responses}) == len(responses)
+
+
+def test_a_build_that_was_killed_ends_with_the_same_bytes(built: Rehearsal, tmp_path: Path) -> None:
+    root = workspace(tmp_path / "again", built.server.base_url)
+    hit = 0
+    for seconds in (4.0, 7.0, 10.0):
+        running = subprocess.Popen(
+            [HOLISAFE, "build"], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        time.sleep(seconds)
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            hit += 1
+        running.wait()
+    assert hit
+    holisafe(root, "build")
+    assert digests(root) == digests(built.root)
+
+
+def test_a_class_that_is_added_changes_no_other_and_asks_for_itself_alone(built: Rehearsal) -> None:
+    before = digests(built.root)
+    params = yaml.safe_load((built.root / "params.yaml").read_text())
+    add_class(built.root)
+    cells = [row for row in plan(built.root) if row["kind"] == "cell" and row["to_do"]]
+    assert {row["class_name"] for row in cells} == {ADDED}
+    built.build()
+    now = digests(built.root)
+    assert not [
+        name for name, sha in before.items() if now.get(name) != sha and not of_class(ADDED).match(name)
+    ]
+    assert [name for name in now if f"/{ADDED}/" in name]
+    keys = {vote["call_key"] for vote in built.table("label_pairs", "votes")} - {""}
+    assert len(keys) > 0
+    # Nothing of the older classes was asked anew, and the next build has nothing to ask.
+    assert built.build() == 0
+    assert params["quotas"].keys() < yaml.safe_load((built.root / "params.yaml").read_text())["quotas"].keys()
+
+
+def plan(root: Path) -> list[dict[str, Any]]:
+    holisafe(root, "plan", "--json", "plan.json")
+    rows: list[dict[str, Any]] = json.loads((root / "plan.json").read_text())
+    return rows
+
+
+def test_a_sentence_of_a_policy_asks_again_what_it_decides(built: Rehearsal) -> None:
+    assert ADDED in names(built.root)
+    expected = change_policy(built.root)
+    touched = {row["stage"]: row["changed"] for row in plan(built.root) if row["kind"] == "stage"}
+    assert any("schemas/taxonomy.yaml" in what for what in touched["label_pairs"])
+    queries = {r["query"] for r in built.table("synthesize", "queries") if r["harm_class"] == ADDED}
+    assert 0 < expected <= 3 * len(queries)
+    assert built.build() == expected
+
+
+def test_ids_are_of_content(built: Rehearsal) -> None:
+    for row in built.table("label_pairs", "pairs"):
+        text = f"{row['image_id']}\n{row['query']}\nen"
+        assert row["pair_id"] == hashlib.sha256(text.encode()).hexdigest()

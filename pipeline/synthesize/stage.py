@@ -179,7 +179,7 @@ def _written(
         TableWriter(out / "queries.parquet", QUERIES) as queries,
     ):
         writer = SquareWriter(panel.voters[str(params.synthesize.writer)])
-        for square, said, key in write_squares(
+        for square, said, keys in write_squares(
             writer,
             prompt,
             squares,
@@ -189,8 +189,9 @@ def _written(
             failures=failures,
             progress=progress,
         ):
-            calls.append({"item_id": square.id, "call_key": key})
-            for candidate in candidates(square, said, by_name[square.class_name], writer.origin):
+            calls += [{"item_id": square.id if said else "", "call_key": key} for key in keys]
+            rows = candidates(square, said, by_name[square.class_name], writer.origin) if said else ()
+            for candidate in rows:
                 if candidate.pair_id not in seen:
                     seen.add(candidate.pair_id)
                     queries.write(_row(candidate))

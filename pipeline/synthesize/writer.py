@@ -1,4 +1,4 @@
-"""Queries by a language or vision-language model: one call writes those of one square."""
+"""Queries by a language model: one call writes those of one square."""
 
 from __future__ import annotations
 
@@ -137,10 +137,7 @@ def load_square_prompt(path: Path) -> SquarePrompt:
 
 
 def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info: ClassInfo) -> Request:
-    """The call that has the queries of a square written.
-
-    Its pictures are given in words, or to a writer that sees pixels by their hash.
-    """
+    """The call that has the queries of a square written; its pictures are given in words."""
     from pipeline.engine import Request
 
     messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}]
@@ -183,7 +180,7 @@ def write_squares(
     opening_share: float,
     failures: Failures,
     progress: Progress,
-) -> Iterator[tuple[GridSquare, Written, str]]:
+) -> Iterator[tuple[GridSquare, Written | None, tuple[str, ...]]]:
     """Have the queries of all squares written, and those with a fault again, with the reason.
 
     Squares are looked at in their order, so that what comes later is what is written anew. A square whose
@@ -200,7 +197,7 @@ def write_squares(
         progress: is told of each call.
 
     Yields:
-        Each square that was written, with its queries and the key of the call, in the order of the squares.
+        Each square with its queries, None where it was not written, and the keys of its calls, in order.
 
     Raises:
         EndpointError: when the endpoint cannot be used, or the budget is spent. What was written is kept.
@@ -208,7 +205,8 @@ def write_squares(
     voter = writer.voter
     check: _Checks | None = None
     asked = [square_request(voter, prompt, square, classes[square.class_name]) for square in squares]
-    done: dict[int, tuple[Written, str]] = {}
+    done: dict[int, Written] = {}
+    keys: list[list[str]] = [[] for _ in squares]
     open_places = list(range(len(squares)))
     for attempt in range(attempts):
         if not open_places:
@@ -218,11 +216,13 @@ def write_squares(
         check = check or _Checks.of(squares, opening_share, answers)
         again = []
         for place, answer in zip(open_places, answers, strict=True):
+            if answer.raw:
+                keys[place].append(answer.key)
             said = answer.value if isinstance(answer.value, Written) else None
             fault = check.fault(squares[place], said) if said else f"{answer.status}: {answer.error}"
             if said and not fault:
                 check.take(squares[place], said)
-                done[place] = said, answer.key
+                done[place] = said
             elif attempt + 1 < attempts and answer.raw and answer.status != "blocked":
                 asked[place] = asked[place].asked_again(answer.raw, fault)
                 again.append(place)
@@ -230,8 +230,8 @@ def write_squares(
                 raw = "" if answer.status == "blocked" else f" | {answer.raw}"
                 failures.add(squares[place].id, "square", "queries not written", fault + raw)
         open_places = again
-    for place in sorted(done):
-        yield squares[place], *done[place]
+    for place, square in enumerate(squares):
+        yield square, done.get(place), tuple(keys[place])
 
 
 def candidates(square: GridSquare, said: Written, info: ClassInfo, writer: str) -> Iterator[Candidate]:

@@ -29,7 +29,7 @@ RESAMPLES = 300
 STEPS = 150
 """Steps of accelerated gradient descent on a convex loss."""
 RIDGE = 1.0
-TOP = 8
+TOP = 4
 LEAST_ROWS_OF_A_WORD = 2
 _WORD = re.compile(r"\w+")
 Floats = NDArray[np.float64]

@@ -226,6 +226,9 @@ def _grid_squares(
             found += squares
             if failures is not None:
                 _tell_missing(info, side, of_class, mine, failures)
+                if of_class["SSU"] and mine and not any(square.latent for square in squares):
+                    why = f"no safe image of another kind of thing for {info.name} on side {side}"
+                    failures.add("", info.name, "no grid possible", why)
     return found
 
 

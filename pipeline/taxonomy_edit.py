@@ -16,7 +16,16 @@ from schemas.errors import InputError, load_yaml, validated
 from schemas.params import Params
 from schemas.queries import SceneFile
 from schemas.taxonomy import PAIR_TYPES, Taxonomy, load_taxonomy
-from schemas.taxonomy_lock import LockLine, lock_path, new_lines, next_id, read_lock
+from schemas.taxonomy_lock import (
+    LockLine,
+    check_lines,
+    check_lock,
+    lock_path,
+    new_lines,
+    next_id,
+    read_lock,
+    standing,
+)
 
 __all__ = ["TODO", "add_class", "check_finished", "lock_classes", "retire_class", "rows_of_class"]
 
@@ -33,12 +42,7 @@ def lock_classes(root: Path, params: Params, note: str = "") -> list[LockLine]:
     """
     path = root / params.taxonomy
     taxonomy, lines = load_taxonomy(path), read_lock(lock_path(path))
-    used = {line.id for line in lines}
     added = new_lines(taxonomy, lines, note)
-    if again := [line for line in added if line.id in used]:
-        raise InputError(
-            f"{path}: {again[0].class_key}: id {again[0].id} was given before; take {next_id(lines)}"
-        )
     _append(lock_path(path), lines, added)
     return added
 
@@ -66,6 +70,7 @@ def add_class(
     """
     path = root / params.taxonomy
     taxonomy, lines = load_taxonomy(path), read_lock(lock_path(path))
+    check_lock(taxonomy, path)
     for what, value in (("category", category), ("name", name)):
         if not _NAME.match(value):
             raise InputError(f"{what} {value!r}: small letters, digits and _ only, a letter first")
@@ -80,14 +85,15 @@ def add_class(
     # Both are read before anything is written.
     grown = validated(Taxonomy, yaml.safe_load(text), path)
     validated(SceneFile, yaml.safe_load(scene_text), scene_path)
+    more = [*([] if lines else new_lines(taxonomy, [])), *new_lines(grown, lines or new_lines(taxonomy, []))]
+    check_lines([*lines, *more], lock_path(path))
     if filled is not None:
         check_finished(path, yaml.safe_load(text))
         check_finished(scene_path, yaml.safe_load(scene_text))
     # The lock last: a class without its line is refused with what to do, a line without its class is too.
     write_text(scene_path, scene_text)
     write_text(path, text)
-    locked = lines or new_lines(taxonomy, [])
-    _append(lock_path(path), lines, [*(locked if not lines else []), *new_lines(grown, locked)])
+    _append(lock_path(path), lines, more)
     return [scene_path, path, lock_path(path)]
 
 
@@ -104,23 +110,28 @@ def rows_of_class(root: Path, name: str) -> dict[str, int]:
 def retire_class(root: Path, params: Params, name: str) -> list[Path]:
     """Take a class away: its text, its scenes, and a line in the lock that its id is used no more.
 
+    A class whose text is gone already is only taken out of the scenes and the lock.
+
     Raises:
-        InputError: when there is no such class, or it is the last one.
+        InputError: when no such class has an id, or it is the last one.
     """
     path = root / params.taxonomy
     taxonomy, lines = load_taxonomy(path), read_lock(lock_path(path))
-    try:
-        info = taxonomy.by_name(name)
-    except KeyError as error:
-        raise InputError(str(error.args[0])) from error
-    if len(list(taxonomy.classes())) == 1:
-        raise InputError(f"{path}: {name} is the last class; a taxonomy has one at least")
     locked = lines or new_lines(taxonomy, [])
-    gone = LockLine(id=info.id, class_key=info.class_key, change="retired", version=taxonomy.version + 1)
-    alone = len(taxonomy.categories[info.category].classes) == 1
-    keys = ["categories", info.category, *([] if alone else ["classes", name])]
-    text = _raised(_without(path.read_text(), keys))
-    validated(Taxonomy, yaml.safe_load(text), path)
+    here = next((info for info in taxonomy.classes() if info.name == name), None)
+    line = next((old for old in standing(locked).values() if old.class_key.rsplit("/", 1)[1] == name), None)
+    if line is None:
+        raise InputError(
+            f"{lock_path(path)}: no class {name!r} has an id; `holisafe taxonomy lock` gives it one"
+        )
+    text = path.read_text()
+    if here is not None:
+        if len(list(taxonomy.classes())) == 1:
+            raise InputError(f"{path}: {name} is the last class; a taxonomy has one at least")
+        alone = len(taxonomy.categories[here.category].classes) == 1
+        text = _raised(_without(text, ["categories", here.category, *([] if alone else ["classes", name])]))
+    version = validated(Taxonomy, yaml.safe_load(text), path).version
+    gone = line.model_copy(update={"change": "retired", "version": version, "note": ""})
     changed = [path, lock_path(path)]
     for scene_path in sorted((root / params.prompts / "queries").glob("*.yaml")):
         classes = load_yaml(scene_path)["classes"]
@@ -131,7 +142,8 @@ def retire_class(root: Path, params: Params, name: str) -> list[Path]:
         if name in classes:
             changed.append(scene_path)
     write_text(path, text)
-    _append(lock_path(path), lines, [*(locked if not lines else []), gone])
+    # Last, so that what was begun can be done again.
+    _append(lock_path(path), lines, [*([] if lines else locked), gone])
     return changed
 
 
@@ -160,6 +172,7 @@ def _texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _append(path: Path, lines: list[LockLine], more: list[LockLine]) -> None:
+    check_lines([*lines, *more], path)
     text = "".join(json.dumps(line.model_dump()) + "\n" for line in [*lines, *more])
     write_text(path, text)
 
@@ -181,6 +194,8 @@ def _with_scenes(path: Path, name: str, scenes: dict[str, Any]) -> str:
     if not path.exists():
         return _dumped({"version": 1, "note": "Nothing is measured yet.", "classes": {name: scenes}}, 0)
     text = path.read_text()
+    if name in load_yaml(path)["classes"]:
+        raise InputError(f"{path}: classes.{name}: there are scenes of it already; take them out first")
     return _inserted(text, _end(text, ["classes"]), _dumped({name: scenes}, 2))
 
 
@@ -233,7 +248,11 @@ def _span(text: str, keys: list[str]) -> tuple[int, int] | None:
 
 def _filled(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     data = load_yaml(path)
-    if not isinstance(data, dict) or set(data) != {"class", "scenes"}:
+    if (
+        not isinstance(data, dict)
+        or set(data) != {"class", "scenes"}
+        or not all(isinstance(part, dict) for part in data.values())
+    ):
         raise InputError(f"{path}: must hold `class` and `scenes`, as docs/taxonomy.md shows")
     return data["class"], data["scenes"]
 

@@ -55,10 +55,11 @@ class Workspace:
         taxonomy = load_taxonomy(path)
         check_lock(taxonomy, path)
         known = {c.name for c in taxonomy.classes()}
-        if unknown := [name for name in self.params.only_classes if name not in known]:
-            raise InputError(
-                f"{self.root / 'params.yaml'}: only_classes: the taxonomy has no class {unknown[0]!r}"
-            )
+        for field in ("only_classes", "quotas"):
+            if unknown := [name for name in getattr(self.params, field) if name not in known]:
+                raise InputError(
+                    f"{self.root / 'params.yaml'}: {field}: the taxonomy has no class {unknown[0]!r}"
+                )
         return taxonomy
 
     @cached_property

@@ -16,7 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from schemas.errors import InputError
 from schemas.taxonomy import ClassInfo, Taxonomy
 
-__all__ = ["LockLine", "check_lock", "lock_path", "new_lines", "next_id", "read_lock", "standing"]
+__all__ = [
+    "LockLine",
+    "check_lines",
+    "check_lock",
+    "lock_path",
+    "new_lines",
+    "next_id",
+    "read_lock",
+    "standing",
+]
 
 
 class LockLine(BaseModel):
@@ -47,24 +56,39 @@ def read_lock(path: Path) -> list[LockLine]:
     lines: list[LockLine] = []
     for number, text in enumerate(path.read_text().splitlines(), 1):
         try:
-            line = LockLine.model_validate_json(text)
+            lines.append(LockLine.model_validate_json(text))
         except ValidationError as error:
             why = error.errors(include_url=False)[0]
             raise InputError(
                 f"{path}: line {number}: {'.'.join(map(str, why['loc'])) or 'line'}: {why['msg']}; "
                 "put back a copy: lines are only ever added"
             ) from error
-        known = standing(lines)
-        if line.change == "added" and line.id in {old.id for old in lines}:
-            raise InputError(f"{path}: line {number}: id: {line.id} was given before; take {next_id(lines)}")
-        if line.change == "added" and line.class_key in {old.class_key for old in known.values()}:
-            raise InputError(f"{path}: line {number}: class_key: {line.class_key} has an id already")
-        if line.change == "retired" and known.get(line.id, line).class_key != line.class_key:
-            raise InputError(f"{path}: line {number}: id: {line.id} is {known[line.id].class_key}")
-        if line.change == "retired" and line.id not in known:
-            raise InputError(f"{path}: line {number}: id: no class has {line.id}")
-        lines.append(line)
+    check_lines(lines, path)
     return lines
+
+
+def check_lines(lines: Sequence[LockLine], path: Path) -> None:
+    """See that no line breaks what those before it say; `path` is named in errors.
+
+    Raises:
+        InputError: naming the line.
+    """
+    given: dict[int, LockLine] = {}
+    known: dict[int, LockLine] = {}
+    for number, line in enumerate(lines, 1):
+        where = f"{path}: line {number}"
+        if line.change == "added":
+            if line.id in given:
+                raise InputError(f"{where}: id: {line.id} was given before; take {max(given) + 1}")
+            if line.class_key in {old.class_key for old in known.values()}:
+                raise InputError(f"{where}: class_key: {line.class_key} has an id already")
+            given[line.id] = known[line.id] = line
+        else:
+            if line.id not in known:
+                raise InputError(f"{where}: id: no class has {line.id}")
+            if known[line.id].class_key != line.class_key:
+                raise InputError(f"{where}: id: {line.id} is {known[line.id].class_key}")
+            del known[line.id]
 
 
 def standing(lines: Iterable[LockLine]) -> dict[int, LockLine]:

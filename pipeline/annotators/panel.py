@@ -213,13 +213,15 @@ def open_panel(
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
+        # Who has queries written asks again itself, with what else is wrong.
+        reasks = {"reasks": 0} if stage == "synthesize" else {}
         for name in params.asked(STAGES[stage].questions if stage in STAGES else VOTED):
             said = params.endpoints[name]
             endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)
             voters[name] = Voter(
                 name,
-                Engine(cache, endpoint, budget=budget, blobs=blobs, keep=keep),
+                Engine(cache, endpoint, budget=budget, blobs=blobs, keep=keep, **reasks),
                 endpoint.backend_id,
                 said.model,
                 said.family,

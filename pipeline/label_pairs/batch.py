@@ -82,12 +82,12 @@ def next_in_cells(
     have = Counter(Cell(r["harm_class"], r["type"], r["split"]) for r in kept)
     short = {cell: n - have[cell] for cell, n in wanted.items() if n > have[cell]}
     scenes = {(r["scene"], r["split"]) for r in kept if r["type"] == "SSS"}
-    images = {r["image_id"] for r in kept if r["type"] == "SSS"}
-    in_reserve: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    images = {(r["harm_class"], r["image_id"]) for r in kept if r["type"] == "SSS"}
+    in_reserve: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in drafts:
         if row["intended_type"] == "SSS" and row["pair_id"] not in judged:
             in_reserve["scene", row["scene"]].append(row)
-            in_reserve["image", row["image_id"]].append(row)
+            in_reserve["image", row["harm_class"], row["image_id"]].append(row)
     chosen: set[str] = set()
 
     def choose(row: Row, kind: PairType, *, free: bool) -> None:
@@ -101,8 +101,8 @@ def next_in_cells(
         needed: list[list[Row]] = []
         if kind in ("SSU", "USU") and (row["scene"], row["split"]) not in scenes:
             needed.append(in_reserve["scene", row["scene"]][:1])
-        if kind == "SSU" and row["image_id"] not in images:
-            needed.append(in_reserve["image", row["image_id"]][:1])
+        if kind == "SSU" and (row["harm_class"], row["image_id"]) not in images:
+            needed.append(in_reserve["image", row["harm_class"], row["image_id"]][:1])
         if all(needed) and not (free and needed):
             short[cell] -= 1
             chosen.update([row["pair_id"], *(r["pair_id"] for found in needed for r in found)])
@@ -132,17 +132,18 @@ def within_cells(kept: Sequence[Row], wanted: Mapping[Cell, int]) -> tuple[list[
             stay.add(row["pair_id"])
     members = [row for row in kept if row["pair_id"] in stay]
     by_scene = {(r["scene"], r["split"]) for r in members if r["type"] in ("SSU", "USU")}
-    by_image = {r["image_id"] for r in members if r["type"] == "SSU"}
+    by_image = {(r["harm_class"], r["image_id"]) for r in members if r["type"] == "SSU"}
     # One neighbour of each kind is enough; then whatever there is room for.
     for needed in (True, False):
         for row in kept:
             if row["type"] != "SSS" or row["pair_id"] in stay:
                 continue
             cell = Cell(row["harm_class"], row["type"], row["split"])
-            serves = (row["scene"], row["split"]) in by_scene or row["image_id"] in by_image
+            scene, image = (row["scene"], row["split"]), (row["harm_class"], row["image_id"])
+            serves = scene in by_scene or image in by_image
             if serves if needed else left[cell] > 0:
-                by_scene.discard((row["scene"], row["split"]))
-                by_image.discard(row["image_id"])
+                by_scene.discard(scene)
+                by_image.discard(image)
                 left[cell] -= 1
                 stay.add(row["pair_id"])
     return [r for r in kept if r["pair_id"] in stay], [r for r in kept if r["pair_id"] not in stay]

@@ -45,15 +45,16 @@ def complete_squares(
     """
     rows = list(accepted)
     by_scene: dict[tuple[str, str], bool] = defaultdict(bool)
-    by_image: dict[str, bool] = defaultdict(bool)
+    # Of its own class: an image that another class is lent must not keep rows of this one.
+    by_image: dict[tuple[str, str], bool] = defaultdict(bool)
     for row in rows:
         if row["type"] == "SSS":
             by_scene[row["scene"], row["split"]] = True
-            by_image[row["image_id"]] = True
+            by_image[row["harm_class"], row["image_id"]] = True
 
     def whole(row: Mapping[str, Any]) -> bool:
         if row["type"] == "SSU":
-            return by_scene[row["scene"], row["split"]] and by_image[row["image_id"]]
+            return by_scene[row["scene"], row["split"]] and by_image[row["harm_class"], row["image_id"]]
         return row["type"] != "USU" or by_scene[row["scene"], row["split"]]
 
     return [r for r in rows if whole(r)], [r for r in rows if not whole(r)]

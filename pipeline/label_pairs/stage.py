@@ -123,7 +123,9 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Questioner[An
     for annotator in panel.text_models:
         calls = annotator.requests(list(texts.values()))
         yield annotator, [call for call in calls if call is not None]
-    pairs = [r for r in drafts if r["intended_type"][1] == "S"]
+    # A written text that is judged safe, though it was meant to be unsafe, is judged with its image too.
+    written = workspace.params.synthesize.writer is not None
+    pairs = [r for r in drafts if written or r["intended_type"][1] == "S"]
     for reader in panel.pair_models:
         calls = reader.requests([images.pair(r) for r in pairs])
         yield reader, [call for call in calls if call is not None]

@@ -77,6 +77,7 @@ def replace_directory(new: Path, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     old = new.with_name(new.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)  # of a swap that was cut off
     if target.exists():
         target.rename(old)
     new.rename(target)

@@ -131,10 +131,13 @@ def grid_squares(
     x, y, grids = _grid(wanted)
     if not safe:
         return []
-    alike = _alike(safe, y)
+    alike = _alike(safe, y, grids)
     if len(alike[0]) < y:
         y = len(alike[0])
         grids = math.ceil(wanted["SSU"] / (x * y)) if x else 0
+    if not any(_others(a, safe, lent, 0) for a in alike):
+        # Nothing that latent queries are harmless about: the other rows need none.
+        x, y, grids = 0, 1, 0
     asked, plain = _plain(wanted, x, y, grids)
     unsafe_queries = QUERIES if wanted["SUU"] or wanted["UUU"] else 0
     found: list[GridSquare] = []
@@ -284,17 +287,24 @@ def _steps(wanted: Mapping[PairType, int], x: int, y: int, weight: int) -> tuple
     return min(safe, SAFE), max(1, min(unsafe, UNSAFE))
 
 
-def _alike(safe: Sequence[KnownImage], size: int) -> list[tuple[KnownImage, ...]]:
-    """Groups of `size` images of one kind; where no kind has so many, the largest there are."""
+def _alike(safe: Sequence[KnownImage], size: int, grids: int) -> list[tuple[KnownImage, ...]]:
+    """Groups of `size` images of one kind.
+
+    Where no kind has so many, the largest there are; where too few have, so that grids would ask about a few
+    images again and again, neighbours in the order of kinds.
+    """
     by_kind: dict[str, list[KnownImage]] = {}
     for image in safe:
         by_kind.setdefault(_kind(image), []).append(image)
     size = min(size, max(len(members) for members in by_kind.values()))
-    return [
+    found = [
         tuple(members[n : n + size])
         for members in by_kind.values()
         for n in range(0, len(members) - size + 1, size)
     ]
+    if len(found) * size >= min(len(safe) // 2, grids * size):
+        return found
+    return [tuple(safe[n : n + size]) for n in range(0, len(safe) - size + 1, size)]
 
 
 def _others(

@@ -104,7 +104,15 @@ def estimate(
     writer = SquareWriter(panel.voters[name])
     # As many squares as stand-ins for images give.
     stand_ins = [
-        KnownImage(f"{info.name}:{side}:{n}", n % 2 == 0, info.name, side, f"the {n}", "a picture", (str(n),))
+        KnownImage(
+            f"{info.name}:{side}:{n}",
+            n % 2 == 0,
+            info.name,
+            side,
+            f"the {n}",
+            "a picture",
+            (str(n // 2 % 2),),
+        )
         for info in workspace.classes()
         if info.name in classes
         for side in SIDES

@@ -183,8 +183,9 @@ def write_squares(
 ) -> Iterator[tuple[GridSquare, Written | None, tuple[str, ...]]]:
     """Have the queries of all squares written, and those with a fault again, with the reason.
 
-    Squares are looked at in their order, so that what comes later is what is written anew. A square whose
-    queries still have a fault after `attempts` calls is a failure.
+    Squares are looked at in their order, so that what comes later is what is written anew: what becomes of a
+    square hangs on those before it alone. One whose queries still have a fault after `attempts` calls is a
+    failure.
 
     Args:
         writer: who is asked.
@@ -203,33 +204,43 @@ def write_squares(
         EndpointError: when the endpoint cannot be used, or the budget is spent. What was written is kept.
     """
     voter = writer.voter
-    check: _Checks | None = None
     asked = [square_request(voter, prompt, square, classes[square.class_name]) for square in squares]
-    done: dict[int, Written] = {}
+    said: list[Answer | None] = [None] * len(squares)
     keys: list[list[str]] = [[] for _ in squares]
+    faults: dict[int, str] = {}
+    done: dict[int, Written] = {}
     open_places = list(range(len(squares)))
-    for attempt in range(attempts):
-        if not open_places:
-            break
-        progress.start("queries" if attempt == 0 else f"queries, again ({attempt})", len(open_places))
-        answers = _answers(voter, [asked[i] for i in open_places], progress)
-        check = check or _Checks.of(squares, opening_share, answers)
-        again = []
-        for place, answer in zip(open_places, answers, strict=True):
-            if answer.raw:
-                keys[place].append(answer.key)
-            said = answer.value if isinstance(answer.value, Written) else None
-            fault = check.fault(squares[place], said) if said else f"{answer.status}: {answer.error}"
-            if said and not fault:
-                check.take(squares[place], said)
-                done[place] = said
-            elif attempt + 1 < attempts and answer.raw and answer.status != "blocked":
+    words: list[str] = []
+    round_number = 0
+    while open_places:
+        progress.start(
+            "queries" if not round_number else f"queries, again ({round_number})", len(open_places)
+        )
+        got = _answers(voter, [asked[place] for place in open_places], progress)
+        for place, new in zip(open_places, got, strict=True):
+            said[place] = new
+            if new.status != "error":
+                keys[place].append(new.key)
+        words = words or _words(squares, said)
+        # All are looked at again in their order: a square gives way to those before it alone, whenever they
+        # were written.
+        check, done, open_places = _Checks.of(squares, opening_share, words), {}, []
+        for place, answer in enumerate(said):
+            if place in faults or answer is None:
+                continue
+            queries = answer.value if isinstance(answer.value, Written) else None
+            fault = check.fault(squares[place], queries) if queries else f"{answer.status}: {answer.error}"
+            if queries and not fault:
+                check.take(squares[place], queries)
+                done[place] = queries
+            elif len(keys[place]) < attempts and answer.status in ("ok", "unscorable"):
                 asked[place] = asked[place].asked_again(answer.raw, fault)
-                again.append(place)
+                open_places.append(place)
             else:
+                faults[place] = fault
                 raw = "" if answer.status == "blocked" else f" | {answer.raw}"
                 failures.add(squares[place].id, "square", "queries not written", fault + raw)
-        open_places = again
+        round_number += 1
     for place, square in enumerate(squares):
         yield square, done.get(place), tuple(keys[place])
 
@@ -267,19 +278,12 @@ class _Checks:
     openings: Mapping[str, Openings]
 
     @classmethod
-    def of(cls, squares: Sequence[GridSquare], opening_share: float, answers: Sequence[Answer]) -> _Checks:
-        """Begin with nothing taken; what the first answers hold tells which words are rare."""
+    def of(cls, squares: Sequence[GridSquare], opening_share: float, words: Sequence[str]) -> _Checks:
+        """Begin with nothing taken; `words` tell what is rare."""
         expected: Counter[str] = Counter()
         for square in squares:
             expected[square.class_name] += sum(n for _, n in square.asked())
-        texts = [
-            _hidden(query, square)
-            for square, answer in zip(squares, answers, strict=True)
-            if isinstance(answer.value, Written)
-            for kind, _ in square.asked()
-            for query in answer.value.queries(kind)
-        ]
-        return cls(NearQueries(texts), {name: Openings(opening_share, n) for name, n in expected.items()})
+        return cls(NearQueries(words), {name: Openings(opening_share, n) for name, n in expected.items()})
 
     def fault(self, square: GridSquare, said: Written) -> str:
         """What a writer is told; empty where nothing is wrong."""
@@ -306,6 +310,17 @@ class _Checks:
             for query in said.queries(kind)[:wanted]:
                 self.near.add(_hidden(query, square))
                 self.openings[square.class_name].add(query)
+
+
+def _words(squares: Sequence[GridSquare], answers: Sequence[Answer | None]) -> list[str]:
+    """The queries of the first answers, as they are compared."""
+    return [
+        _hidden(query, square)
+        for square, answer in zip(squares, answers, strict=True)
+        if answer is not None and isinstance(answer.value, Written)
+        for kind, _ in square.asked()
+        for query in answer.value.queries(kind)
+    ]
 
 
 def _wrong(query: str) -> str:

@@ -185,7 +185,7 @@ def test_joint_grades() -> None:
 
 def test_rows_that_lost_a_neighbour_are_set_apart() -> None:
     def row(kind: str, scene: str, image_id: str) -> dict[str, str]:
-        return {"type": kind, "scene": scene, "image_id": image_id, "split": "train"}
+        return {"type": kind, "scene": scene, "image_id": image_id, "split": "train", "harm_class": "c"}
 
     whole = [row("SSS", "l", "B"), row("SSS", "n", "A"), row("SSU", "l", "A"), row("USU", "n", "U")]
     assert complete_squares(whole) == (whole, [])
@@ -193,6 +193,9 @@ def test_rows_that_lost_a_neighbour_are_set_apart() -> None:
     assert [r["type"] for r in alone] == ["SSU"]
     assert [r["type"] for r in kept] == ["SSS", "USU"]
     assert [r["type"] for r in complete_squares([row("USU", "n", "U")])[1]] == ["USU"]
+    # What another class asks about an image keeps no row here, or a new class could.
+    foreign = whole[1] | {"harm_class": "d"}
+    assert [r["type"] for r in complete_squares([whole[0], foreign, whole[2]])[1]] == ["SSU"]
 
 
 def test_no_scene_text_is_forbidden_and_none_has_operational_detail() -> None:

@@ -230,6 +230,45 @@ def test_a_fault_is_told_and_written_anew(tmp_path: Path) -> None:
     assert requests == 3  # both said the same, so the second was asked again
 
 
+def test_a_square_gives_way_to_those_before_it_alone_whenever_they_were_written(tmp_path: Path) -> None:
+    """The first is written anew, as the second was at once: so the second is asked again."""
+    drafted = squares()[:2]
+    mark = drafted[0].a[0].caption
+    rules = [
+        {"match": "has 0 questions", "answer": fixed()},
+        {"match": "nearly the same", "answer": answer("third")},
+        {"match": f"A1: {mark}", "answer": answer("x", "neutral")},
+        {"answer": fixed()},
+    ]
+    assert f"A1: {drafted[1].a[0].caption}" != f"A1: {mark}"
+    found, failures, requests, _ = asked(tmp_path, rules, drafted)
+    assert not failures
+    assert requests == 4
+    first, second = (said.queries("neutral")[0] for _, said, _ in found)
+    assert first == fixed()["neutral"][0]["query"]
+    assert "third" in second
+
+
+def test_a_class_without_a_second_kind_of_thing_has_its_other_rows() -> None:
+    rows = rows_of(grid_squares(INFO.name, "train", WANTED, images(kinds=1), 1.0))
+    have = Counter(row["type"] for row in rows if not row["spare"])
+    assert have["SSU"] == 0
+    assert all(have[kind] == WANTED[kind] for kind in ("SUU", "USU", "UUU"))
+
+
+def test_grids_do_not_ask_about_a_few_images_again_and_again() -> None:
+    """One kind has three images, and every other thing is alone of its kind."""
+    known = images(3, 10, 1)
+    known += [
+        KnownImage(f"{n + 500:064x}", True, INFO.name, "train", f"a {n}", f"a photo of a {n}", (f"odd{n}",))
+        for n in range(60)
+    ]
+    many: dict[PairType, int] = {"SSS": 80, "SSU": 90, "SUU": 8, "USU": 10, "UUU": 6}
+    rows = rows_of(grid_squares(INFO.name, "train", many, known, 1.0))
+    asked_about = Counter(row["image_id"] for row in rows if row["type"] == "SSU" and not row["spare"])
+    assert len(asked_about) >= 20
+
+
 def fixed() -> dict[str, list[dict[str, str]]]:
     return {
         kind: [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,48 @@ def test_a_class_that_was_written_by_hand_is_locked_by_command(root: Path) -> No
     assert [line.id for line in lock_classes(root, load_params(root), "by hand")] == [25]
     check_lock(load_taxonomy(path), path)
     assert lock_classes(root, load_params(root)) == []
+
+
+def test_a_class_whose_text_is_gone_can_be_retired(root: Path) -> None:
+    changed_taxonomy(root, lambda c: c["hate"]["classes"].pop("race"))
+    retire_class(root, load_params(root), "race")
+    workspace = Workspace(root)
+    workspace.check()
+    assert "race" not in {info.name for info in workspace.taxonomy.classes()}
+    with pytest.raises(InputError, match="no class 'race' has an id"):
+        retire_class(root, load_params(root), "race")
+
+
+@pytest.mark.parametrize("name", ["lock", "add"])
+def test_a_lock_is_never_written_that_could_not_be_read(root: Path, name: str) -> None:
+    added(root)
+    lock = lock_path(root / "schemas/taxonomy.yaml")
+    before = lock.read_text()
+    changed_taxonomy(root, lambda c: c["illegal_activity"]["classes"]["vandalism"].update(id=21))
+    grow = (
+        partial(lock_classes, root, load_params(root)) if name == "lock" else partial(added, root, name="x")
+    )
+    with pytest.raises(InputError, match="vandalism has"):
+        grow()
+    assert lock.read_text() == before
+
+
+def test_scenes_that_are_there_already_are_not_written_twice(root: Path) -> None:
+    path = root / "prompts/queries/illegal_activity.yaml"
+    scenes = yaml.safe_load(filled(root).read_text())["scenes"]
+    data = yaml.safe_load(path.read_text())
+    data["classes"]["vandalism"] = scenes
+    path.write_text(yaml.safe_dump(data, allow_unicode=True))
+    with pytest.raises(InputError, match="there are scenes of it already"):
+        added(root)
+
+
+@pytest.mark.parametrize("text", ["class: null\nscenes: {}\n", "- 1\n", "class: {}\n"])
+def test_what_is_filled_in_must_be_a_class_and_its_scenes(root: Path, text: str) -> None:
+    path = root / "filled.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"filled\.yaml|taxonomy\.yaml"):
+        add_class(root, load_params(root), "hate", "age", "Age", path)
 
 
 @pytest.mark.parametrize(

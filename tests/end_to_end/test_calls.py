@@ -71,11 +71,18 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         yield made
 
 
+def planned(target: Path) -> list[dict[str, Any]]:
+    """The calls of a plan; it has cells and stages beside them."""
+    rows: list[dict[str, Any]] = json.loads(target.read_text())
+    assert {row["kind"] for row in rows} <= {"cell", "stage", "calls"}
+    return [row for row in rows if row["kind"] == "calls"]
+
+
 def test_before_anything_is_made_the_plan_counts_and_nothing_is_sent(build: Build) -> None:
     target = build.root / "plan.json"
     shown = holisafe(build.root, "plan", "--json", str(target)).stdout
     assert "counted from params" in shown
-    rows = json.loads(target.read_text())
+    rows = planned(target)
     assert {row["annotator"] for row in rows} == {
         *(f"{kind}@judge" for kind in ("caption-reader", "text-llm", "pair-llm")),
         *(f"{kind}@shy" for kind in ("image-vlm", "text-llm", "pair-vlm")),
@@ -116,7 +123,7 @@ def _names(votes: list[dict[str, Any]]) -> set[tuple[str, str]]:
 def test_a_finished_build_has_nothing_to_ask(build: Build) -> None:
     target = build.root / "plan.json"
     holisafe(build.root, "plan", "--json", str(target))
-    rows = json.loads(target.read_text())
+    rows = planned(target)
     assert all(row["exact"] and row["wanted"] == row["answered"] and row["worst_usd"] == 0 for row in rows)
     assert "nothing to ask" in holisafe(build.root, "calls", "explain", "label_pairs").stdout
 

@@ -154,11 +154,15 @@ def _commit_to_dvc(root: Path) -> None:
     if program is None:
         ERR.print("dvc is not installed, so this build is not recorded in dvc.lock")
         return
+    # Without --quiet: with it, DVC does not say why it failed either.
     done = subprocess.run(
-        [program, "commit", "--force", "--quiet"], cwd=root, check=False, capture_output=True, text=True
+        [program, "commit", "--force"], cwd=root, check=False, capture_output=True, text=True
     )
     if done.returncode:
-        raise RuntimeError(f"`dvc commit` failed, so dvc.lock is not up to date: {done.stderr.strip()}")
+        why = done.stderr.strip()
+        if "are missing from" in why or "is missing from" in why:
+            why += "\nDVC wants each parameter that dvc.yaml names written out, also where it has a default."
+        raise RuntimeError(f"the build is there, but `dvc commit` failed, so dvc.lock is old:\n{why}")
 
 
 def list_models() -> None:

@@ -7,7 +7,6 @@ params and taxonomy, and say so.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.annotators import Asking, Panel, SeesPixels, open_panel
-from pipeline.cells import Cell, cells, quotas_of
+from pipeline.cells import Cell, quotas_of
 from pipeline.runner import is_fresh, what_changed
 from pipeline.stages import STAGES, Stage
 from pipeline.store import read_rows
@@ -112,11 +111,11 @@ def planned_cells(workspace: Workspace) -> list[PlannedCell]:
 
 
 def _wanted(workspace: Workspace) -> dict[Cell, int]:
-    synthesize, params = STAGES["synthesize"], workspace.params
-    if is_fresh(workspace, synthesize):
-        plan = json.loads((workspace.stage_dir("synthesize") / "plan.json").read_text())
-        return {Cell(c["class"], c["type"], c["split"]): c["wanted"] for c in plan["cells"]}
-    return cells(workspace.classes(), params.quotas, params.quota_scale, params.split.test_share)
+    from pipeline.synthesize.stage import planned_squares, wanted_cells
+
+    if is_fresh(workspace, STAGES["synthesize"]):
+        return planned_squares(workspace)[0]
+    return wanted_cells(workspace)
 
 
 def _have(workspace: Workspace) -> Counter[Cell]:

@@ -191,13 +191,9 @@ class Questioner(ABC, Generic[Item]):
 
     def _all_answered(self, answers: Sequence[Answer]) -> None:
         """An outage is no vote: labels made without one would stand for good."""
-        from pipeline.engine import EndpointError
+        from pipeline.engine import all_answered
 
-        if missing := [answer for answer in answers if answer.again]:
-            raise EndpointError(
-                f"{self.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
-                f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
-            )
+        all_answered(self.name, answers)
 
     def _why_not(self, item: Item) -> str:
         """Why an item cannot be judged; empty where it can."""

@@ -9,7 +9,7 @@ kept), `endpoint` and `server` (where calls go), `sending` and `client` (how the
 they are worth), `limits` and `budget` (how fast, and how many), `batch` (many in one file), `blobs` (images).
 """
 
-from pipeline.engine.answers import Answer
+from pipeline.engine.answers import Answer, all_answered
 from pipeline.engine.blobs import BlobMissingError, BlobStore
 from pipeline.engine.budget import TOTAL, Budget, BudgetError
 from pipeline.engine.cache import (
@@ -61,5 +61,6 @@ __all__ = [
     "Stats",
     "Terms",
     "Usage",
+    "all_answered",
     "open_cache",
 ]

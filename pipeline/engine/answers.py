@@ -17,7 +17,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ __all__ = [
     "Answer",
     "BadReplyError",
     "Status",
+    "all_answered",
     "first_tokens",
     "image_record_of",
     "judge",
@@ -71,6 +72,23 @@ class Answer:
     error: str = ""
     first_tokens: Mapping[str, float] = field(default_factory=dict)
     again: bool = False
+
+
+def all_answered(who: str, answers: Sequence[Answer]) -> None:
+    """See that no call was left without an answer by an outage, which is none.
+
+    Args:
+        who: asked, for the message.
+        answers: of the calls.
+
+    Raises:
+        EndpointError: when some may still get one in another run.
+    """
+    if missing := [answer for answer in answers if answer.again]:
+        raise EndpointError(
+            f"{who}: {len(missing)} of {len(answers)} calls were not answered (the last: "
+            f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
+        )
 
 
 class BadReplyError(Exception):

@@ -175,7 +175,7 @@ def _written(
 
 def _asked(voter: Voter, calls: list[Request], progress: Progress, *, warm: bool = False) -> list[Answer]:
     """The answers to calls; an outage is none."""
-    from pipeline.engine import EndpointError
+    from pipeline.engine import all_answered
 
     if not calls:
         return []
@@ -185,11 +185,7 @@ def _asked(voter: Voter, calls: list[Request], progress: Progress, *, warm: bool
         on_progress=lambda _done, _total: progress.advance(),
         warm=calls[0].messages[:-1] if warm else None,
     )
-    if missing := [answer for answer in answers if answer.again]:
-        raise EndpointError(
-            f"{voter.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
-            f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
-        )
+    all_answered(voter.name, answers)
     return answers
 
 

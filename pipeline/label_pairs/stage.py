@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -27,12 +26,12 @@ from pipeline.annotators import (
     open_people,
     vote_all,
 )
-from pipeline.cells import Cell
 from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
 from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
+from pipeline.synthesize.stage import planned_squares
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
 from schemas.rows import PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
@@ -51,14 +50,12 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     the image; pairs are judged together where that decides: the text was judged safe.
 
     A pair from templates has the type it was made for, or fails: its answer was made for that type. A written
-    one has the type that its labels give. No cell keeps more written rows than it wants.
+    one has the type that its labels give. No cell keeps more written rows than it wants, but for neighbours.
     `proofs.parquet` holds who says whom the SSU rows harm, where params name anybody for that.
     """
     failures = Failures("label_pairs")
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
-    plan = json.loads((workspace.stage_dir("synthesize") / "plan.json").read_text())
-    squares = {(p["class"], p["split"]): p["squares"] for p in plan["squares"]}
-    wanted = {Cell(c["class"], c["type"], c["split"]): c["wanted"] for c in plan["cells"]}
+    wanted, squares = planned_squares(workspace)
     written = not squares
     judged: dict[str, Row] = {}
     with open_panel(workspace, "label_pairs") as panel:

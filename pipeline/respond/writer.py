@@ -216,7 +216,7 @@ class _Writing:
 
     def asked(self, jobs: Sequence[_Job], progress: Progress) -> list[Answer | None]:
         """The answers of the endpoint; an outage is none."""
-        from pipeline.engine import EndpointError
+        from pipeline.engine import all_answered
 
         progress.start("responses", len(jobs))
         found: list[Answer | None] = [None] * len(jobs)
@@ -229,11 +229,7 @@ class _Writing:
             calls = (self._kept_request(jobs[place]) for place in places)
             self._voter.engine.ask_each(calls, take, stage=STAGE, warm=warm)
         answers = [answer for answer in found if answer is not None]
-        if missing := [answer for answer in answers if answer.again]:
-            raise EndpointError(
-                f"{self._voter.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
-                f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
-            )
+        all_answered(self._voter.name, answers)
         return found
 
     def _batches(self, jobs: Sequence[_Job]) -> Iterator[tuple[list[int], list[dict[str, Any]] | None]]:

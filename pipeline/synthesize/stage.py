@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from schemas.taxonomy import ClassInfo, PairType
 if TYPE_CHECKING:
     from pipeline.engine import Request
 
-__all__ = ["check", "estimate", "known_images", "requests", "run", "wanted_cells"]
+__all__ = ["check", "estimate", "known_images", "planned_squares", "requests", "run", "wanted_cells"]
 
 STAND_INS = 32
 """Images of a class and side, safe and unsafe in turn, where none are there yet: enough for any square."""
@@ -63,10 +63,17 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures.write(out)
 
 
-def wanted_cells(workspace: Workspace, testable: Any = lambda _: True) -> dict[Cell, int]:
+def wanted_cells(workspace: Workspace, testable: Callable[[str], bool] = lambda _: True) -> dict[Cell, int]:
     """What the build wants, by cell; `testable` tells of a class whether it can be tested."""
     params = workspace.params
     return cells(workspace.classes(), params.quotas, params.quota_scale, params.split.test_share, testable)
+
+
+def planned_squares(workspace: Workspace) -> tuple[dict[Cell, int], dict[tuple[str, str], int]]:
+    """What `plan.json` says: rows by cell, and squares by class and side where templates write."""
+    plan = json.loads((workspace.stage_dir("synthesize") / "plan.json").read_text())
+    wanted = {Cell(c["class"], c["type"], c["split"]): c["wanted"] for c in plan["cells"]}
+    return wanted, {(p["class"], p["split"]): p["squares"] for p in plan["squares"]}
 
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter, list[Request]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -370,13 +370,10 @@ def _manner_and_wish(prompt: SquarePrompt, square: GridSquare) -> tuple[str, str
 
 def _answers(voter: Voter, calls: list[Request], progress: Progress) -> list[Answer]:
     """The answers to calls; an outage is none."""
-    from pipeline.engine import EndpointError
+    from pipeline.engine import all_answered
 
-    tick: Callable[[int, int], None] = lambda _done, _total: progress.advance()  # noqa: E731
-    answers = voter.engine.ask_all(calls, stage="synthesize", on_progress=tick)
-    if missing := [answer for answer in answers if answer.again]:
-        raise EndpointError(
-            f"{voter.name}: {len(missing)} of {len(answers)} calls were not answered (the last: "
-            f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
-        )
+    answers = voter.engine.ask_all(
+        calls, stage="synthesize", on_progress=lambda _done, _total: progress.advance()
+    )
+    all_answered(voter.name, answers)
     return answers

@@ -91,7 +91,7 @@ def test_a_tag_brings_back_its_dataset(tmp_path: Path, server: str) -> None:
                 "model": "m", "family": "j",
             }
         }  # fmt: skip
-        params["annotators"] = {q: ["judge"] for q in ("image_safe", "text_safe", "pair_safe")}
+        params["annotators"] |= {q: ["judge"] for q in ("image_safe", "text_safe", "pair_safe")}
         path.write_text(yaml.safe_dump(params, sort_keys=False))
         holisafe(root, "build")
         first = save(root, "v1")

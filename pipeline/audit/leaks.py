@@ -11,11 +11,12 @@ from typing import NamedTuple
 from pipeline.curate.clusters import near_pairs
 from pipeline.curate.hashing import packed
 from pipeline.curate.text import alike_text
+from pipeline.near_sets import NearSets
 
-__all__ = ["NEAR_TENTHS", "NearQuery", "masked", "near_images", "near_queries_across", "shingles"]
+__all__ = ["NEAR", "NearQuery", "masked", "near_images", "near_queries_across", "shingles"]
 
-NEAR_TENTHS = 8
-"""Near-duplicate queries have at least so many tenths of their different shingles in common (Jaccard)."""
+NEAR = 0.8
+"""The share of their different shingles (Jaccard) that near-duplicate queries have in common."""
 LENGTH = 5
 MASK = "_"
 _WORD = re.compile(r"\w+")
@@ -43,48 +44,26 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def near_queries_across(train: Sequence[str], test: Sequence[str]) -> list[NearQuery]:
-    """All near pairs of masked queries, nearest first: exact for the threshold.
-
-    Two sets with a Jaccard index of at least t share one of the rarest n - ceil(t n) + 1 members of each,
-    where n is its size (prefix filtering, Chaudhuri, Ganti and Kaushik 2006). Only those are indexed. Equal
-    texts are compared once.
-    """
+    """All near pairs of masked queries, nearest first. Equal texts are compared once."""
     places: list[dict[str, list[int]]] = [defaultdict(list), defaultdict(list)]
     for side, texts in enumerate((train, test)):
         for i, text in enumerate(texts):
             places[side][text].append(i)
     sets = {text: shingles(text) for side in places for text in side}
     count = Counter(s for own in sets.values() for s in own)
-    rare = {
-        text: sorted(own, key=lambda s: (count[s], s))[: len(own) - _least(len(own)) + 1]
-        for text, own in sets.items()
-    }
-    index: dict[str, list[str]] = defaultdict(list)
-    for text in places[0]:
-        for shingle in rare[text]:
-            index[shingle].append(text)
-    found = []
-    for text in places[1]:
-        own = sets[text]
-        met = dict.fromkeys(other for shingle in rare[text] for other in index.get(shingle, ()))
-        for other in met:
-            small, large = sorted((len(own), len(sets[other])))
-            if 10 * small < NEAR_TENTHS * large:
-                continue
-            both = len(own & sets[other])
-            either = len(own) + len(sets[other]) - both
-            if 10 * both >= NEAR_TENTHS * either:
-                found += [
-                    NearQuery(i, j, round(both / either, 4))
-                    for i in places[0][other]
-                    for j in places[1][text]
-                ]
+    rank = {s: i for i, s in enumerate(sorted(count, key=lambda s: (count[s], s)))}
+    known = NearSets(NEAR)
+    trained = list(places[0])
+    for text in trained:
+        known.add(sorted(rank[s] for s in sets[text]))
+    found = [
+        NearQuery(i, j, round(jaccard, 4))
+        for text in places[1]
+        for place, jaccard in known.near(sorted(rank[s] for s in sets[text]))
+        for i in places[0][trained[place]]
+        for j in places[1][text]
+    ]
     return sorted(found, key=lambda p: (-p.jaccard, p.train, p.test))
-
-
-def _least(size: int) -> int:
-    """Members that a set of this size shares at least with any set that is near it."""
-    return -(-NEAR_TENTHS * size // 10)
 
 
 def near_images(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from pipeline.near_sets import NearSets
 
 __all__ = ["NEAR", "Variety", "distinct", "near_queries", "variety"]
 
@@ -70,21 +70,17 @@ def distinct(texts: Sequence[str], n: int) -> float | None:
 
 
 def near_queries(queries: Sequence[str], least: float = NEAR) -> list[tuple[int, int]]:
-    """Pairs of near-duplicates, by their places, the smaller first.
-
-    Compares all with all: time and memory grow with the square of their number, for a cell and not for a
-    dataset.
-    """
-    sets = [frozenset(_words(query)) for query in queries]
-    places = {word: i for i, word in enumerate(sorted(frozenset().union(*sets)))}
-    holds = np.zeros((len(sets), max(1, len(places))), np.float32)
-    for row, words in enumerate(sets):
-        holds[row, [places[word] for word in words]] = 1
-    both = holds @ holds.T
-    size = holds.sum(1)
-    either = size[:, None] + size[None, :] - both
-    alike = np.where(either > 0, both / np.maximum(either, 1), 1) >= least - 1e-6
-    return [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(alike, 1)), strict=True)]
+    """Pairs of near-duplicates, by their places, the smaller first."""
+    # Queries without a word are alike.
+    sets = [frozenset(_words(query)) or frozenset({""}) for query in queries]
+    count = Counter(word for words in sets for word in words)
+    rank = {word: i for i, word in enumerate(sorted(count, key=lambda word: (count[word], word)))}
+    known, found = NearSets(least), []
+    for j, words in enumerate(sets):
+        members = sorted(rank[word] for word in words)
+        found += [(i, j) for i, _ in known.near(members)]
+        known.add(members)
+    return sorted(found)
 
 
 def _words(text: str) -> list[str]:

@@ -1,19 +1,17 @@
-"""Responses that repeat another, word by word or nearly, found without comparing all with all.
+"""Responses that repeat another, word by word or nearly.
 
-Near is a Jaccard similarity of at least .6 between the sets of four words in a row. Two sets that are so near
-share one of the first |x| - ceil(.6 |x|) + 1 members of each, whatever order the members are put in (prefix
-filter: Chaudhuri, Ganti and Kaushik 2006), so only these are looked up. Long words come first in that order:
+Near is a Jaccard index of at least .6 between the sets of four words in a row. Long runs are looked up first:
 they are rare, and what all refusals begin with is looked up last or never.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable
+
+from pipeline.near_sets import NearSets
 
 __all__ = ["NEAR", "Repeats", "jaccard", "runs"]
 
@@ -39,9 +37,7 @@ class Repeats:
     def __init__(self, everywhere: Iterable[str] = ()) -> None:
         """Start with texts that no response may repeat, such as the examples of prompts."""
         self._exact: dict[bytes, str] = {}
-        self._sets: list[array[int]] = []
-        self._names: list[str] = []
-        self._holders: dict[str, dict[int, array[int]]] = {}
+        self._scopes: defaultdict[str, _Scope] = defaultdict(_Scope)
         for text in everywhere:
             self.add("an example of the prompt", "", text)
 
@@ -52,21 +48,9 @@ class Repeats:
     def near(self, scope: str, text: str) -> str | None:
         """The name of a response in the scope that is nearly the same, or None."""
         members = _members(text)
-        mine = set(members)
-        first = members[: _prefix(len(members))]
-        for holders in (self._holders.get("", {}), self._holders.get(scope, {}) if scope else {}):
-            seen: set[int] = set()
-            for member in first:
-                for place in holders.get(member, ()):
-                    if place in seen:
-                        continue
-                    seen.add(place)
-                    other = self._sets[place]
-                    if not NEAR - 1e-9 <= len(other) / len(mine) <= 1 / NEAR + 1e-9:
-                        continue
-                    common = sum(member in mine for member in other)
-                    if common >= NEAR * (len(mine) + len(other) - common) - 1e-9:
-                        return self._names[place]
+        for taken in (self._scopes[""], self._scopes[scope]):
+            for place, _ in taken.sets.near(members):
+                return taken.names[place]
         return None
 
     def add(self, name: str, scope: str, text: str, *, near: bool = True) -> None:
@@ -81,23 +65,21 @@ class Repeats:
         self._exact[_digest(text)] = name
         if not near:
             return
-        members = _members(text)
-        holders = self._holders.setdefault(scope, defaultdict(lambda: array("L")))
-        for member in members[: _prefix(len(members))]:
-            holders[member].append(len(self._sets))
-        self._sets.append(array("Q", members))
-        self._names.append(name)
+        taken = self._scopes[scope]
+        taken.sets.add(_members(text))
+        taken.names.append(name)
+
+
+class _Scope:
+    def __init__(self) -> None:
+        self.sets = NearSets(NEAR)
+        self.names: list[str] = []
 
 
 def _members(text: str) -> list[int]:
     """The runs of a text as numbers, in the order in which they are looked up."""
     ordered = sorted(runs(text), key=lambda run: (-len(run), run))
     return [int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest()) for run in ordered]
-
-
-def _prefix(size: int) -> int:
-    # Less a little, since .6 is not quite .6.
-    return size - math.ceil(NEAR * size - 1e-9) + 1
 
 
 def _digest(text: str) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
+
+from pipeline.near_sets import NearSets
 
 __all__ = ["NearQueries", "Openings", "opening"]
 
@@ -21,47 +23,31 @@ _WORD = re.compile(r"[\w']+")
 
 
 class NearQueries:
-    """Finds a near-duplicate among the queries so far, without looking at all of them.
-
-    Two sets of pieces that share a share t of their union must share one of the first (1 - t)·n + 1 pieces
-    of each, in any fixed order (prefix filtering, Chaudhuri et al. 2006). The order is that of how rare they
-    are, so that few queries share one of the first.
-    """
+    """Finds a near-duplicate among the queries so far, without looking at all of them."""
 
     def __init__(self, like: Iterable[str] = (), least: float = NEAR) -> None:
         """Begin with none.
 
         Args:
-            like: texts that tell which pieces are rare.
+            like: texts that tell which pieces are rare; these are looked up first.
             least: the Jaccard similarity of near-duplicates, 0..1.
         """
-        self._least = least
         self._common = Counter(piece for text in like for piece in _pieces(text))
-        self._sets: list[frozenset[int]] = []
+        self._sets = NearSets(least)
         self._texts: list[str] = []
-        self._holding: dict[int, list[int]] = defaultdict(list)
 
     def near(self, text: str) -> str | None:
         """A query so far that `text` is a near-duplicate of, the first; None where there is none."""
-        pieces = _pieces(text)
-        places = {place for piece in self._prefix(pieces) for place in self._holding.get(piece, ())}
-        for place in sorted(places):
-            both = len(pieces & self._sets[place])
-            if both >= self._least * (len(pieces) + len(self._sets[place]) - both):
-                return self._texts[place]
-        return None
+        found = self._sets.near(self._members(text))
+        return self._texts[found[0][0]] if found else None
 
     def add(self, text: str) -> None:
         """Remember a query."""
-        pieces = _pieces(text)
-        for piece in self._prefix(pieces):
-            self._holding[piece].append(len(self._sets))
-        self._sets.append(pieces)
+        self._sets.add(self._members(text))
         self._texts.append(text)
 
-    def _prefix(self, pieces: frozenset[int]) -> list[int]:
-        ordered = sorted(pieces, key=lambda piece: (self._common[piece], piece))
-        return ordered[: int((1 - self._least) * len(pieces)) + 1]
+    def _members(self, text: str) -> list[int]:
+        return sorted(_pieces(text), key=lambda piece: (self._common[piece], piece))
 
 
 class Openings:

@@ -112,7 +112,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "synthesize",
             ("curate", "label_images"),
-            ("synthesize", "quotas", "quota_scale", "split", "seed", "only_classes"),
+            ("synthesize", "quotas", "quota_scale", "split", "seed", "only_classes", "egress"),
             (_TAXONOMY, _QUERIES, "{prompts}/synthesize"),
             questions=("query",),
             version=3,

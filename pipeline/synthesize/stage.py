@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import Panel, open_panel
 from pipeline.cells import LARGE, SIDES, Cell, cells, quotas_of
-from pipeline.store import Failures, TableWriter, read_rows, write_json, write_rows, write_text
+from pipeline.store import Failures, TableWriter, read_rows, sha256_bytes, write_json, write_rows, write_text
 from pipeline.synthesize.grids import GridSquare, check_quota, grid_squares
 from pipeline.synthesize.matching import KnownImage
 from pipeline.synthesize.squares import Candidate, assign_scene_sides, draft_squares, squares_wanted
@@ -19,6 +19,7 @@ from pipeline.synthesize.writer import (
     SquareWriter,
     candidates,
     load_square_prompt,
+    shown,
     square_request,
     write_squares,
 )
@@ -85,7 +86,8 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter,
     prompt = load_square_prompt(_prompt_path(workspace))
     squares = _grid_squares(workspace, wanted_cells(workspace), known_images(workspace))
     by_name = {info.name: info for info in workspace.classes()}
-    yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name]) for s in squares]
+    pictures = _pictures(workspace, writer, squares)
+    yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name], pictures) for s in squares]
 
 
 def check(workspace: Workspace) -> None:
@@ -128,7 +130,9 @@ def estimate(
     squares = _grid_squares(workspace, wanted_cells(workspace), stand_ins)
     if squares:
         prompt, info = load_square_prompt(_prompt_path(workspace)), workspace.classes()[0]
-        yield writer, square_request(writer.voter, prompt, squares[0], info), len(squares)
+        ids = [image.image_id for images in shown(squares[0]) for image in images]
+        pictures = {} if writer.voter.blobs is None else dict.fromkeys(ids, sha256_bytes(b""))
+        yield writer, square_request(writer.voter, prompt, squares[0], info, pictures), len(squares)
 
 
 def _from_templates(
@@ -199,6 +203,7 @@ def _written(
             prompt,
             squares,
             by_name,
+            _pictures(workspace, writer, squares, keep=True),
             attempts=params.synthesize.attempts,
             opening_share=params.synthesize.opening_share,
             failures=failures,
@@ -211,6 +216,30 @@ def _written(
                     seen.add(candidate.pair_id)
                     queries.write(_row(candidate))
     write_rows(out / "calls.parquet", CALLS, calls)
+
+
+def _pictures(
+    workspace: Workspace, writer: SquareWriter, squares: Sequence[GridSquare], *, keep: bool = False
+) -> dict[str, str]:
+    """The SHA-256 of the images that a writer is sent, by image id: those it may be sent, if it sees pixels.
+
+    `keep` keeps them, for the engine to send.
+    """
+    blobs, allowed = writer.voter.blobs, writer.voter.egress
+    if blobs is None:
+        return {}
+    wanted = {
+        image.image_id
+        for square in squares
+        for images in shown(square)
+        for image in images
+        if allowed is None or image.class_name in allowed
+    }
+    found = {}
+    for row in read_rows(workspace.stage_dir("curate") / "images.parquet", ["image_id", "bytes"]):
+        if row["image_id"] in wanted:
+            found[row["image_id"]] = blobs.put(row["bytes"]) if keep else sha256_bytes(row["bytes"])
+    return found
 
 
 def _grid_squares(

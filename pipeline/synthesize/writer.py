@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -33,6 +34,7 @@ __all__ = [
     "Written",
     "candidates",
     "load_square_prompt",
+    "shown",
     "square_request",
     "write_squares",
 ]
@@ -136,8 +138,27 @@ def load_square_prompt(path: Path) -> SquarePrompt:
     return validated(SquarePrompt, load_yaml(path), path)
 
 
-def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info: ClassInfo) -> Request:
-    """The call that has the queries of a square written; its pictures are given in words."""
+def shown(square: GridSquare) -> tuple[Sequence[KnownImage], Sequence[KnownImage], Sequence[KnownImage]]:
+    """The images of A, B and U that a writer is shown."""
+    return square.a[: max(1, square.neutral)], square.b, square.u[:SHOWN]
+
+
+def square_request(
+    voter: Voter,
+    prompt: SquarePrompt,
+    square: GridSquare,
+    info: ClassInfo,
+    pictures: Mapping[str, str] = MappingProxyType({}),
+) -> Request:
+    """The call that has the queries of a square written.
+
+    Args:
+        voter: who is asked.
+        prompt: the prompt file.
+        square: what it is about.
+        info: its class.
+        pictures: the SHA-256 of each image that the writer is sent, by image id; others are told in words.
+    """
     from pipeline.engine import Request
 
     messages: list[dict[str, Any]] = [{"role": "system", "content": prompt.system}]
@@ -152,8 +173,16 @@ def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info:
         )
         messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": json.dumps(example.answer.model_dump())})
-    shown = (square.a[: max(1, square.neutral)], square.b, square.u[:SHOWN])
-    a, b, u = ([image.caption or image.subject for image in images] for images in shown)
+    sent = [i.image_id for images in shown(square) for i in images if i.image_id in pictures]
+    a, b, u = (
+        [
+            f"picture {sent.index(i.image_id) + 1} above"
+            if i.image_id in pictures
+            else i.caption or i.subject
+            for i in images
+        ]
+        for images in shown(square)
+    )
     policy = info.spec.policy
     # Not the clauses that annotators judge by: a sentence of these that is put better re-labels queries, and
     # must not have them written and paid for again.
@@ -165,7 +194,11 @@ def square_request(voter: Voter, prompt: SquarePrompt, square: GridSquare, info:
         *_manner_and_wish(prompt, square),
         dict(square.asked()),
     )
-    messages.append({"role": "user", "content": asked})
+    content: Any = asked
+    if sent:
+        content = [{"type": "image", "sha256": pictures[image_id]} for image_id in sent]
+        content.append({"type": "text", "text": asked})
+    messages.append({"role": "user", "content": content})
     params = {k: v for k, v in {**PARAMS, **voter.parameters}.items() if v is not None}
     return Request(voter.backend_id, voter.model, messages, params, Written)
 
@@ -175,6 +208,7 @@ def write_squares(
     prompt: SquarePrompt,
     squares: Sequence[GridSquare],
     classes: Mapping[str, ClassInfo],
+    pictures: Mapping[str, str],
     *,
     attempts: int,
     opening_share: float,
@@ -192,6 +226,7 @@ def write_squares(
         prompt: the prompt file.
         squares: in the order of their classes' ids.
         classes: by name.
+        pictures: the SHA-256 of each image that the writer is sent, by image id.
         attempts: calls for one square at most.
         opening_share: the most of a class's queries that may begin alike, 0..1.
         failures: takes the squares that were not written.
@@ -204,7 +239,9 @@ def write_squares(
         EndpointError: when the endpoint cannot be used, or the budget is spent. What was written is kept.
     """
     voter = writer.voter
-    asked = [square_request(voter, prompt, square, classes[square.class_name]) for square in squares]
+    asked = [
+        square_request(voter, prompt, square, classes[square.class_name], pictures) for square in squares
+    ]
     said: list[Answer | None] = [None] * len(squares)
     keys: list[list[str]] = [[] for _ in squares]
     faults: dict[int, str] = {}

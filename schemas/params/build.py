@@ -168,7 +168,7 @@ class Params(Strict):
         for name in self.egress:
             if name not in self.endpoints:
                 raise ValueError(f"egress.{name}: there is no such endpoint")
-        for question in ("image_safe", "pair_safe", "harm", "response"):
+        for question in ("query", "image_safe", "pair_safe", "harm", "response"):
             for name, said in self.voters(question).items():
                 if said.kind == "embedded" and said.sees == "pixels":
                     raise ValueError(f"endpoints.{name}.sees: the embedded models see no pixels; write words")

@@ -18,7 +18,8 @@ _AGES = (
 _YOUNG = re.compile(
     r"\b(minors?|\w*child(ren)?|kid(s|do|dos|die|dies)?|(school ?)?(boys?|girls?)|tweens?|"
     r"(?!canteens?\b)\w*teen(s|age\w*)?|under ?age\w*|pupils?|toddlers?|"
-    r"bab(y|ies)|newborns?|infants?|juveniles?|adolescents?|youngsters?|youths?|lolitas?|kindergart\w*|(primary|elementary|middle|high) school\w*|\w+ graders?|"
+    r"bab(y|ies)|newborns?|infants?|juveniles?|adolescents?|youngsters?|youths?|lolitas?|"
+    r"kindergart\w*|(primary|elementary|middle|high) school\w*|\w+ graders?|"
     r"(step)?(daughter|son|niece|nephew|brother|sister)s?|"
     rf"{_AGES} ?((years?|yrs?) ?olds?|yo|yrs?)|aged? {_AGES})\b"
 )

@@ -100,7 +100,7 @@ def killed_builds(root: Path, kills: int, seconds: float) -> int:
             start_new_session=True,
         )  # fmt: skip
         try:
-            running.wait(timeout=rng.uniform(0.02, 0.35) * seconds)
+            running.wait(timeout=rng.uniform(0.02, 0.15) * seconds)
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()

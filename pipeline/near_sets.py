@@ -52,7 +52,7 @@ class NearSets:
             small, large = sorted((len(mine), len(other)))
             if small < self._least * large - _SLACK:
                 continue
-            both = sum(member in mine for member in other)
+            both = len(mine.intersection(other))
             either = len(mine) + len(other) - both
             if both >= self._least * either - _SLACK:
                 found.append((place, both / either))

@@ -1,21 +1,22 @@
 """What a build would ask and what it could cost, before anything is spent.
 
-Where a stage's inputs are made, its calls are written out in full and looked up in the call cache: the
-figures are exact but for calls that a stage may turn out not to need. Before that they are counted from
-params and taxonomy, and say so.
+Where a stage's inputs are up to date, its calls are written out in full and looked up in the call cache: the
+figures are exact but for calls that a stage may turn out not to need. Else they are those about what the
+stage was asked before, as they would be now, with as many as classes whose cells are short need by params
+and taxonomy; and they say so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.annotators import Asking, Panel, SeesPixels, open_panel
 from pipeline.cells import Cell, quotas_of
-from pipeline.runner import is_fresh, what_changed
+from pipeline.runner import has_run, is_fresh, what_changed
 from pipeline.stages import STAGES, Stage
 from pipeline.store import read_rows
 from pipeline.workspace import Workspace
@@ -39,7 +40,7 @@ class PlannedCalls:
         stage: who asks.
         annotator: who answers.
         endpoint: where, as params name it.
-        exact: whether the calls were written out; else they are counted from params.
+        exact: whether what they are about is made; else it is counted from params, at least in part.
         wanted: the most calls that the stage may make.
         answered: those that the cache answers.
         tokens: about how many the others take, prompt and answer.
@@ -149,30 +150,63 @@ def plan(workspace: Workspace) -> list[PlannedCalls]:
 def _stage_calls(
     workspace: Workspace, stage: Stage, panel: Panel, cache: CallCache
 ) -> Iterator[PlannedCalls]:
-    if all(is_fresh(workspace, STAGES[name]) for name in stage.inputs):
-        calls: Iterator[tuple[Asking, list[Request]]]
-        calls = import_module(f"pipeline.{stage.name}").requests(workspace, panel)
-        for annotator, requests in calls:
-            distinct = {request.key: request for request in requests}
-            known = cache.has(list(distinct))
-            # A stage that is up to date asks nothing, though it did not need every call that it might have.
-            up_to_date = is_fresh(workspace, stage)
-            missing = [] if up_to_date else [r for key, r in distinct.items() if key not in known]
-            yield _counted(stage, annotator, True, len(known) + len(missing), len(known), missing, 1)
-        return
-    # A class whose cells are full has its answers in the call cache, unless what is asked has changed.
-    lacking = {cell.class_name for cell in planned_cells(workspace) if cell.to_do}
+    exact = all(is_fresh(workspace, STAGES[name]) for name in stage.inputs)
+    standing = exact or all(has_run(workspace, STAGES[name]) for name in [*stage.inputs, stage.name])
+    found: dict[str, PlannedCalls] = {}
+    for annotator, requests in _written_out(workspace, stage, panel, again=not exact) if standing else ():
+        distinct = {request.key: request for request in requests}
+        known = cache.has(list(distinct))
+        # A stage that is up to date asks nothing, though it did not need every call that it might have.
+        up_to_date = is_fresh(workspace, stage)
+        missing = [] if up_to_date else [r for key, r in distinct.items() if key not in known]
+        wanted = len(known) + len(missing)
+        found[annotator.name] = _counted(stage, annotator, exact, wanted, len(known), missing, 1)
+    if not exact:
+        # A class whose cells are full has its answers in the call cache, or is among those written out.
+        short = {cell.class_name for cell in planned_cells(workspace) if cell.to_do}
+        classes = short if standing else {info.name for info in workspace.classes()}
+        for calls in _estimated(workspace, stage, panel, classes):
+            other = found.get(calls.annotator)
+            found[calls.annotator] = calls if other is None else _sum(other, calls)
+    yield from found.values()
+
+
+def _written_out(
+    workspace: Workspace, stage: Stage, panel: Panel, *, again: bool
+) -> Iterator[tuple[Asking, list[Request]]]:
+    """Who asks in a stage, and what, by its tables; `again` leaves out what was never asked."""
+    # Of candidates many are never judged, since their cells are full.
+    only = {"again": again} if stage.name == "label_pairs" else {}
+    calls: Iterator[tuple[Asking, list[Request]]]
+    calls = import_module(f"pipeline.{stage.name}").requests(workspace, panel, **only)
+    return calls
+
+
+def _estimated(
+    workspace: Workspace, stage: Stage, panel: Panel, classes: Collection[str]
+) -> Iterator[PlannedCalls]:
+    """About how many calls a stage needs for some classes."""
     if stage.name in ("synthesize", "respond"):
         estimate = import_module(f"pipeline.{stage.name}").estimate
-        for asking, example, times in estimate(workspace, panel, lacking):
+        for asking, example, times in estimate(workspace, panel, classes):
             yield _counted(stage, asking, False, times, 0, [example], times)
         return
-    number = _estimate(workspace, stage, lacking)
+    number = _estimate(workspace, stage, classes)
     for question in stage.questions:
         for annotator in panel.models(question):
             image = b"" if isinstance(annotator, SeesPixels) else None
             example = annotator.request("x" * ITEM_CHARS, image)
             yield _counted(stage, annotator, False, number, 0, [example], number)
+
+
+def _sum(one: PlannedCalls, other: PlannedCalls) -> PlannedCalls:
+    return replace(
+        one,
+        wanted=one.wanted + other.wanted,
+        answered=one.answered + other.answered,
+        tokens=one.tokens + other.tokens,
+        worst_usd=one.worst_usd + other.worst_usd,
+    )
 
 
 def _counted(
@@ -197,10 +231,10 @@ def _counted(
     )
 
 
-def _estimate(workspace: Workspace, stage: Stage, lacking: Collection[str]) -> int:
+def _estimate(workspace: Workspace, stage: Stage, names: Collection[str]) -> int:
     """The most items of a stage whose inputs are not made, of some classes."""
     params = workspace.params
-    classes = [info for info in workspace.classes() if info.name in lacking]
+    classes = [info for info in workspace.classes() if info.name in names]
     if stage.name == "label_images":
         sides = [params.collect.per_class] * len(params.collect.sources) + [params.generate.drawings]
         chosen = [*params.generate.pictures, *params.generate.placeholders]

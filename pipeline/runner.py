@@ -36,6 +36,7 @@ from schemas.params import HARM_PROMPT, VOTED, source_paths
 
 __all__ = [
     "WorkspaceBusyError",
+    "has_run",
     "is_fresh",
     "locked",
     "run_stage",
@@ -191,6 +192,13 @@ def is_fresh(workspace: Workspace, stage: Stage) -> bool:
         return False
     folder = workspace.stage_dir(stage.name)
     return all(_unchanged(folder / path, out) for path, out in record["outs"].items())
+
+
+def has_run(workspace: Workspace, stage: Stage) -> bool:
+    """Whether there are tables of the stage, as its code writes them now, up to date or not."""
+    record = _record(workspace, stage.name)
+    made_by = (record or {}).get("parts", {}).get("version")
+    return made_by == stage.version and workspace.stage_dir(stage.name).exists()
 
 
 def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:

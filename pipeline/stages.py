@@ -115,7 +115,7 @@ STAGES: dict[str, Stage] = {
             ("synthesize", "quotas", "quota_scale", "split", "seed", "only_classes", "egress"),
             (_TAXONOMY, _QUERIES, "{prompts}/synthesize"),
             questions=("query",),
-            version=3,
+            version=4,
         ),
         Stage(
             "label_pairs",
@@ -163,7 +163,7 @@ STAGES: dict[str, Stage] = {
             ),
             ("quotas", "quota_scale", "split", "only_classes", "curate"),
             (_TAXONOMY,),
-            version=3,
+            version=4,
         ),
     )
 }

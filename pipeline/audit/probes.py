@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -142,8 +142,9 @@ def _probe(
         reason = f"fewer than {FOLDS} groups of a class"
     if reason:
         return Probe(name, target, n, ones, None, None, grouping, None, None, None, False, [], reason)
-    plain = auc(labels, out_of_fold(features, labels, np.arange(n), seed))
-    scores = out_of_fold(features, labels, groups, seed)
+    counts = _Counts(features)
+    plain = auc(labels, _scores(counts, labels, np.arange(n), seed))
+    scores = _scores(counts, labels, groups, seed)
     grouped = auc(labels, scores)
     low, high = _interval(labels, scores, groups, seed)
     single = all(len(f) == 1 for f in features)
@@ -159,7 +160,7 @@ def _probe(
         high,
         _information([f[0] for f in features], labels) if single else None,
         max(plain, grouped) > NAMED,
-        _top(features, labels),
+        _top(counts, labels),
         "",
     )
 
@@ -178,6 +179,10 @@ def out_of_fold(
     Returns:
         P(unsafe), 0..1; .5 where the other folds hold one label alone.
     """
+    return _scores(_Counts(features), labels, groups, seed)
+
+
+def _scores(counts: _Counts, labels: NDArray[np.bool_], groups: Ints, seed: int) -> Floats:
     names = np.unique(groups)
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = np.empty(len(names), np.int64)
@@ -195,80 +200,100 @@ def out_of_fold(
         train = np.flatnonzero(folds != fold)
         if not len(test) or labels[train].all() or not labels[train].any():
             continue
-        model = _Model([features[i] for i in train.tolist()], labels[train])
-        scores[test] = model.predict([features[i] for i in test.tolist()])
+        scores[test] = _Model(counts, train, labels[train]).predict(test)
     return scores
+
+
+class _Counts:
+    """How often each term stands in each row; rows of the same terms are of one kind and kept once."""
+
+    def __init__(self, features: Sequence[Sequence[str]]) -> None:
+        kinds: dict[tuple[str, ...], int] = {}
+        self.kind = np.array([kinds.setdefault(tuple(row), len(kinds)) for row in features], np.int64)
+        self.names = sorted({term for row in kinds for term in row})
+        places = {term: i for i, term in enumerate(self.names)}
+        counted = [Counter(row) for row in kinds]
+        self._ends = np.cumsum([0, *map(len, counted)])
+        self._terms = np.array([places[term] for row in counted for term in row], np.int64)
+        self._counts = np.array([count for row in counted for count in row.values()], np.float64)
+
+    def of(self, kinds: Ints) -> tuple[Ints, Ints, Floats]:
+        """The entries of some kinds: the place of each one's kind among them, its term and its count."""
+        starts, sizes = self._ends[kinds], self._ends[kinds + 1] - self._ends[kinds]
+        row = np.repeat(np.arange(len(kinds)), sizes)
+        at = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(starts, sizes)
+        return row, self._terms[at], self._counts[at]
 
 
 class _Model:
     """Logistic regression with an L2 penalty on TF-IDF rows of length 1, classes weighted evenly."""
 
-    def __init__(self, features: Sequence[Sequence[str]], labels: NDArray[np.bool_]) -> None:
-        seen = Counter(term for row in features for term in set(row))
-        self.places = {
-            t: i for i, t in enumerate(sorted(t for t, n in seen.items() if n >= LEAST_ROWS_OF_A_WORD))
-        }
-        self.idf = np.array([math.log((1 + len(features)) / (1 + seen[t])) + 1 for t in self.places])
-        row, column, value = self._matrix(features)
-        n, width = len(features), len(self.places)
+    def __init__(self, counts: _Counts, rows: Ints, labels: NDArray[np.bool_]) -> None:
+        self._counts = counts
+        kinds, place = np.unique(counts.kind[rows], return_inverse=True)
+        ones, all_ = np.bincount(place, labels), np.bincount(place)
+        n, width = len(kinds), len(counts.names)
+        row, column, _ = counts.of(kinds)
+        seen = np.bincount(column, all_[row], width)
+        # A word of too few rows weighs nothing.
+        self._idf = np.where(seen >= LEAST_ROWS_OF_A_WORD, np.log((1 + len(rows)) / (1 + seen)) + 1, 0)
+        row, column, value = self._matrix(kinds)
         share = labels.mean()
-        weight = np.where(labels, 0.5 / share, 0.5 / (1 - share))
-        self.w, self.b = np.zeros(width), 0.0
-        before_w, before_b = self.w, self.b
+        unsafe = ones * 0.5 / share
+        weight = unsafe + (all_ - ones) * 0.5 / (1 - share)
+        self.w, self._b = np.zeros(width), 0.0
+        before_w, before_b = self.w, self._b
         # A row has length 1 and a constant beside: the loss curves by no more than weight / 2 for each.
         step = 1 / (0.5 * weight.sum() + RIDGE)
         for turn in range(STEPS):
             ahead = turn / (turn + 3)
-            w, b = self.w + ahead * (self.w - before_w), self.b + ahead * (self.b - before_b)
+            w, b = self.w + ahead * (self.w - before_w), self._b + ahead * (self._b - before_b)
             z = np.bincount(row, value * w[column], n) + b
-            error = weight * (1 / (1 + np.exp(-np.clip(z, -30, 30))) - labels)
-            before_w, before_b = self.w, self.b
+            error = weight / (1 + np.exp(-np.clip(z, -30, 30))) - unsafe
+            before_w, before_b = self.w, self._b
             self.w = w - step * (np.bincount(column, value * error[row], width) + RIDGE * w)
-            self.b = b - step * float(error.sum())
+            self._b = b - step * float(error.sum())
 
-    def _matrix(self, features: Sequence[Sequence[str]]) -> tuple[Ints, Ints, Floats]:
-        rows: list[int] = []
-        columns: list[int] = []
-        values: list[float] = []
-        for i, terms in enumerate(features):
-            counts = Counter(t for t in terms if t in self.places)
-            weights = {t: c * self.idf[self.places[t]] for t, c in counts.items()}
-            length = math.sqrt(sum(x * x for x in weights.values())) or 1.0
-            for t, x in weights.items():
-                rows.append(i)
-                columns.append(self.places[t])
-                values.append(x / length)
-        return np.array(rows, np.int64), np.array(columns, np.int64), np.array(values, np.float64)
+    def _matrix(self, kinds: Ints) -> tuple[Ints, Ints, Floats]:
+        row, column, count = self._counts.of(kinds)
+        known = self._idf[column] > 0
+        row, column = row[known], column[known]
+        value = count[known] * self._idf[column]
+        length = np.sqrt(np.bincount(row, value * value, len(kinds)))
+        return row, column, value / length[row]
 
-    def predict(self, features: Sequence[Sequence[str]]) -> Floats:
-        row, column, value = self._matrix(features)
-        z = np.bincount(row, value * self.w[column], len(features)) + self.b
-        return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))), np.float64)
+    def predict(self, rows: Ints) -> Floats:
+        kinds, place = np.unique(self._counts.kind[rows], return_inverse=True)
+        row, column, value = self._matrix(kinds)
+        z = np.bincount(row, value * self.w[column], len(kinds)) + self._b
+        return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))), np.float64)[place]
 
 
-def _top(features: Sequence[Sequence[str]], labels: NDArray[np.bool_]) -> list[str]:
-    model = _Model(features, labels)
-    names = list(model.places)
-    order = sorted(range(len(names)), key=lambda i: (-model.w[i], names[i]))
-    chosen = [i for i in order[:TOP] if model.w[i] > 0] + [i for i in order[::-1][:TOP] if model.w[i] < 0]
-    return [f"{names[i]} {model.w[i]:+.2f}" for i in chosen]
+def _top(counts: _Counts, labels: NDArray[np.bool_]) -> list[str]:
+    # Rounded, so that words that weigh the same come by their names on any machine.
+    weights = _Model(counts, np.arange(len(labels)), labels).w.round(6)
+    order = sorted(range(len(weights)), key=lambda i: (-weights[i], counts.names[i]))
+    chosen = [i for i in order[:TOP] if weights[i] > 0] + [i for i in order[::-1][:TOP] if weights[i] < 0]
+    return [f"{counts.names[i]} {weights[i]:+.2f}" for i in chosen]
 
 
 def _interval(
     labels: NDArray[np.bool_], scores: Floats, groups: Ints, seed: int
 ) -> tuple[float | None, float | None]:
     """The 95 % interval of the AUC when whole groups are drawn again (cluster bootstrap)."""
-    members: dict[int, list[int]] = defaultdict(list)
-    for i, group in enumerate(groups.tolist()):
-        members[group].append(i)
-    parts = [np.array(m) for m in members.values()]
+    _, group = np.unique(groups, return_inverse=True)
+    number = int(group.max()) + 1
+    _, place = np.unique(scores, return_inverse=True)
+    ones, others = labels.astype(np.float64), 1.0 - labels
     random = np.random.default_rng(seed)
     values = []
     for _ in range(RESAMPLES):
-        at = np.concatenate([parts[i] for i in random.integers(0, len(parts), len(parts))])
-        value = auc(labels[at], scores[at])
-        if not math.isnan(value):
-            values.append(value)
+        times = np.bincount(random.integers(0, number, number), minlength=number)[group]
+        above, below = np.bincount(place, times * ones), np.bincount(place, times * others)
+        pairs = above.sum() * below.sum()
+        if pairs:
+            # Each unsafe row against the safe rows below it, and half of those level with it.
+            values.append(float((above * (np.cumsum(below) - below / 2)).sum() / pairs))
     if not values:
         return None, None
     low, high = np.quantile(values, [0.025, 0.975])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from pipeline.annotators import (
     vote_all,
 )
 from pipeline.engine import Request
-from pipeline.store import Cells, Failures, read_rows, write_rows
+from pipeline.store import Cells, Failures, read_rows, row_of, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
 from schemas.rows import CLASS_NONE, IMAGE_LABELS, IMAGES, VOTES
@@ -68,7 +67,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                 image["image_id"], image["source_uri"], "label differs from intention", f"{wanted} -> {got}"
             )
     write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
-    write_rows(out / "votes.parquet", VOTES, (asdict(v) for given in votes.values() for v in given))
+    write_rows(out / "votes.parquet", VOTES, (row_of(v) for given in votes.values() for v in given))
     failures.write(out)
 
 
@@ -87,7 +86,8 @@ def _labels(
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
     """Each annotator that asks a model, with the calls that this stage has for it now."""
-    items = image_items(workspace)
+    names = {info.name for info in workspace.classes()}
+    items = [item for item in image_items(workspace) if item.egress_class in names]
     for annotator in panel.image_models:
         yield annotator, [call for call in annotator.requests(items) if call is not None]
 

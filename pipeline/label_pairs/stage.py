@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
-from pipeline.store import Cells, Failures, read_rows, sha256_text, write_rows
+from pipeline.store import Cells, Failures, read_rows, row_of, sha256_text, write_rows
 from pipeline.synthesize.stage import planned_squares
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
@@ -85,7 +84,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
     columns = set(PAIRS.names)
     write_rows(out / "pairs.parquet", PAIRS, ({k: v for k, v in r.items() if k in columns} for r in kept))
-    write_rows(out / "votes.parquet", VOTES, (asdict(v) for v in labeller.votes))
+    write_rows(out / "votes.parquet", VOTES, (row_of(v) for v in labeller.votes))
     write_rows(out / "labels.parquet", TEXT_PAIR_LABELS, labeller.label_rows())
     write_rows(out / "proofs.parquet", PROOFS, proof_rows(proofs))
     failures.write(out)
@@ -110,27 +109,54 @@ def pair_items(
     return [images.pair(row) for row in rows]
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Questioner[Any], list[Request]]]:
-    """Each annotator that asks a model, with all the calls that this stage may have for it: the most."""
-    drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
+def requests(
+    workspace: Workspace, panel: Panel, *, again: bool = False
+) -> Iterator[tuple[Questioner[Any], list[Request]]]:
+    """Each annotator that asks a model, with all the calls that this stage may have for it: the most.
+
+    Args:
+        workspace: whose candidates they are about.
+        panel: of this stage.
+        again: only about what was asked when the stage ran last.
+    """
     images = _Images(workspace, panel.pair_models)
-    texts: dict[str, TextItem] = {}
-    for row in drafts:
-        texts.setdefault(sha256_text(row["query"]), text_item(row))
+    for_text, for_pair, for_harm = _about(workspace, again=again)
+    texts = {sha256_text(row["query"]): text_item(row) for row in reversed(for_text)}
     for annotator in panel.text_models:
         calls = annotator.requests(list(texts.values()))
         yield annotator, [call for call in calls if call is not None]
-    # A written text that is judged safe, though it was meant to be unsafe, is judged with its image too.
-    written = workspace.params.synthesize.writer is not None
-    pairs = [r for r in drafts if written or r["intended_type"][1] == "S"]
     for reader in panel.pair_models:
-        calls = reader.requests([images.pair(r) for r in pairs])
+        calls = reader.requests([images.pair(r) for r in for_pair])
         yield reader, [call for call in calls if call is not None]
     if panel.harm:
-        proven = pair_items(workspace, panel.harm, [r for r in drafts if r["intended_type"] == "SSU"])
+        proven = pair_items(workspace, panel.harm, for_harm)
     for witness in panel.harm:
         calls = witness.requests(proven)
         yield witness, [call for call in calls if call is not None]
+
+
+def _about(workspace: Workspace, *, again: bool) -> tuple[list[Row], list[Row], list[Row]]:
+    """The candidates that may be judged by their text, with their image, and as proofs."""
+    names = {info.name for info in workspace.classes()}
+    rows = read_rows(workspace.stage_dir("synthesize") / "queries.parquet")
+    drafts = [row for row in rows if row["harm_class"] in names]
+    if again:
+        voted, proven = (
+            {row["item_id"] for row in read_rows(workspace.stage_dir("label_pairs") / table, ["item_id"])}
+            for table in ("votes.parquet", "proofs.parquet")
+        )
+        return (
+            [r for r in drafts if sha256_text(r["query"]) in voted],
+            [r for r in drafts if r["pair_id"] in voted],
+            [r for r in drafts if r["pair_id"] in proven],
+        )
+    # A written text that is judged safe, though it was meant to be unsafe, is judged with its image too.
+    written = workspace.params.synthesize.writer is not None
+    return (
+        drafts,
+        [r for r in drafts if written or r["intended_type"][1] == "S"],
+        [r for r in drafts if r["intended_type"] == "SSU"],
+    )
 
 
 def text_item(row: Row) -> TextItem:

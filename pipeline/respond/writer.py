@@ -172,11 +172,11 @@ class _Writing:
         self._images = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, IMAGE))}
         self._files = Cells(path, "bytes") if voter.blobs is not None else None
         self._sha256: dict[str, str] = {}
-        self._classes = {info.name: info for info in workspace.taxonomy.classes()}
+        self._classes = {info.name: info for info in workspace.classes()}
         examples = [e.answer["response"] for p in self._prompts.values() for e in p.examples]
         self._repeats = Repeats(examples)
         pairs = read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", PAIR)
-        self.jobs = [_Job(pair) for pair in pairs]
+        self.jobs = [_Job(pair) for pair in pairs if pair["harm_class"] in self._classes]
 
     def go(self, ask: Ask) -> None:
         """Ask about every pair, look at the answers, and ask again, as often as params say.

@@ -10,7 +10,7 @@ from pipeline.store.atomic import (
 )
 from pipeline.store.blobs import Blobs, LostBlobError
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
-from pipeline.store.tables import Cells, Failures, TableWriter, read_rows, write_rows
+from pipeline.store.tables import Cells, Failures, TableWriter, read_rows, row_of, write_rows
 
 __all__ = [
     "Blobs",
@@ -22,6 +22,7 @@ __all__ = [
     "new_text",
     "read_rows",
     "replace_directory",
+    "row_of",
     "sha256_bytes",
     "sha256_file",
     "sha256_text",

@@ -9,14 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.rows import FAILURES
 
-__all__ = ["Cells", "Failures", "TableWriter", "read_rows", "write_rows"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["Cells", "Failures", "TableWriter", "read_rows", "row_of", "write_rows"]
 
 ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
 GROUP_BYTES = 64_000_000  # of pictures in a row group, so that large ones do not either
@@ -44,14 +47,15 @@ class TableWriter:
             use_dictionary=[*words, *repeated],
             write_statistics=words,
         )
+        self._names = frozenset(schema.names)
         self._rows: list[Mapping[str, Any]] = []
         self._held = 0
         self.count = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row; a key that the schema lacks, or lacks in the row, is an error."""
-        if row.keys() != set(self._schema.names):
-            odd = sorted(row.keys() ^ set(self._schema.names))
+        if row.keys() != self._names:
+            odd = sorted(row.keys() ^ self._names)
             raise ValueError(f"{self._path.name}: row and schema differ in {odd}")
         self._rows.append(row)
         self._held += sum(_bytes_of(value) for value in row.values())
@@ -98,6 +102,11 @@ def write_rows(
         for row in rows:
             writer.write(row)
     return writer.count
+
+
+def row_of(record: DataclassInstance) -> dict[str, Any]:
+    """A dataclass as a row: its fields as they are, where `asdict` would copy each."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

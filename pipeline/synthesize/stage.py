@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import Panel, open_panel
 from pipeline.cells import LARGE, SIDES, Cell, cells, quotas_of
-from pipeline.store import Failures, TableWriter, read_rows, sha256_bytes, write_json, write_rows, write_text
+from pipeline.store import (
+    Failures,
+    TableWriter,
+    read_rows,
+    row_of,
+    sha256_bytes,
+    write_json,
+    write_rows,
+    write_text,
+)
 from pipeline.synthesize.grids import GridSquare, check_quota, grid_squares
 from pipeline.synthesize.matching import KnownImage
 from pipeline.synthesize.squares import Candidate, assign_scene_sides, draft_squares, squares_wanted
@@ -264,6 +272,7 @@ def _grid_squares(
                 if i.safe
                 and i.split == side
                 and i.class_name != info.name
+                and i.class_name in ids
                 and ids[i.class_name] <= max(LENDERS, info.id)
             ]
             squares = grid_squares(info.name, side, of_class, mine, params.synthesize.surplus, lent)
@@ -344,7 +353,7 @@ def _scene_sides(workspace: Workspace, by_side: dict[str, list[KnownImage]]) -> 
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:
-    return asdict(candidate) | {
+    return row_of(candidate) | {
         "pair_id": candidate.pair_id,
         "query_id": candidate.query_id,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from pipeline.store import canonical_json, sha256_text
+from pipeline.store import sha256_text
 from pipeline.synthesize.grids import GridSquare, slots
 from pipeline.synthesize.matching import KnownImage, bare
 from pipeline.synthesize.squares import Candidate
@@ -324,13 +324,13 @@ class _Checks:
 
     def fault(self, square: GridSquare, said: Written) -> str:
         """What a writer is told; empty where nothing is wrong."""
-        own = NearQueries()
+        own, hide = NearQueries(), _mask(square)
         for kind, wanted in square.asked():
             queries = said.queries(kind)
             if len(queries) < wanted:
                 return f"{kind} has {len(queries)} questions, and {wanted} were asked for"
             for query in queries[:wanted]:
-                hidden = _hidden(query, square)
+                hidden = hide(query)
                 other = own.near(hidden) or self.near.near(hidden)
                 if fault := _wrong(query):
                     return f"{fault}: {query!r}"
@@ -343,20 +343,21 @@ class _Checks:
 
     def take(self, square: GridSquare, said: Written) -> None:
         """Remember the queries of a square."""
+        hide = _mask(square)
         for kind, wanted in square.asked():
             for query in said.queries(kind)[:wanted]:
-                self.near.add(_hidden(query, square))
+                self.near.add(hide(query))
                 self.openings[square.class_name].add(query)
 
 
 def _words(squares: Sequence[GridSquare], answers: Sequence[Answer | None]) -> list[str]:
     """The queries of the first answers, as they are compared."""
     return [
-        _hidden(query, square)
+        hidden
         for square, answer in zip(squares, answers, strict=True)
         if answer is not None and isinstance(answer.value, Written)
         for kind, _ in square.asked()
-        for query in answer.value.queries(kind)
+        for hidden in map(_mask(square), answer.value.queries(kind))
     ]
 
 
@@ -371,11 +372,12 @@ def _wrong(query: str) -> str:
     return ""
 
 
-def _hidden(query: str, square: GridSquare) -> str:
-    """A query without what its pictures show: the same words about something else are the same words."""
-    images: list[KnownImage] = [*square.a, *(square.b), *square.u]
+def _mask(square: GridSquare) -> Callable[[str], str]:
+    """Takes from a query what the pictures show: the same words about something else are the same words."""
+    images: list[KnownImage] = [*square.a, *square.b, *square.u]
     names = sorted({bare(image.subject).lower() for image in images}, key=lambda name: (-len(name), name))
-    return re.sub("|".join(rf"\b{re.escape(name)}\b" for name in names), "_", query.lower())
+    shown = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in names))
+    return lambda query: shown.sub("_", query.lower())
 
 
 def _question(
@@ -400,7 +402,7 @@ def _manner_and_wish(prompt: SquarePrompt, square: GridSquare) -> tuple[str, str
     images = [image.image_id for image in square.a]
     pairs = sorted(
         ((manner, wish) for manner in prompt.manners for wish in prompt.wishes),
-        key=lambda pair: sha256_text(canonical_json([*images, *pair])),
+        key=lambda pair: sha256_text("\n".join([*images, *pair])),
     )
     return pairs[square.turn % len(pairs)]
 

@@ -80,7 +80,7 @@ def test_against_another_implementation() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from pipeline.audit.probes import _Model
+    from pipeline.audit.probes import _Counts, _Model
 
     draw = random.Random(7)  # noqa: S311
     texts = [[f"w{int(draw.gauss(10 + 3 * (i % 2), 5))}" for _ in range(9)] for i in range(300)]
@@ -89,4 +89,5 @@ def test_against_another_implementation() -> None:
     theirs = (
         LogisticRegression(C=1.0, class_weight="balanced").fit(vectors, labels).predict_proba(vectors)[:, 1]
     )
-    assert np.abs(_Model(texts, labels).predict(texts) - theirs).max() < 0.01
+    every = np.arange(300)
+    assert np.abs(_Model(_Counts(texts), every, labels).predict(every) - theirs).max() < 0.01

@@ -185,6 +185,7 @@ def asked(tmp_path: Path, rules: list[dict[str, object]], drafted: list[GridSqua
                 PROMPT,
                 drafted,
                 {INFO.name: INFO},
+                {},
                 attempts=attempts,
                 opening_share=0.1,
                 failures=failures,

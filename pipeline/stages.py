@@ -147,7 +147,7 @@ STAGES: dict[str, Stage] = {
             ("curate", "label_images", "label_pairs", "respond"),
             ("tier", "quotas", "quota_scale", "split", "only_classes", "assemble"),
             (_TAXONOMY,),
-            version=4,
+            version=5,
         ),
         Stage(
             "audit",

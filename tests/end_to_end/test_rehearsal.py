@@ -115,9 +115,11 @@ def test_a_class_that_is_added_changes_no_other_and_asks_for_itself_alone(built:
     before = digests(built.root)
     params = yaml.safe_load((built.root / "params.yaml").read_text())
     add_class(built.root)
-    cells = [row for row in plan(built.root) if row["kind"] == "cell" and row["to_do"]]
+    planned = plan(built.root)
+    cells = [row for row in planned if row["kind"] == "cell" and row["to_do"]]
     assert {row["class_name"] for row in cells} == {ADDED}
     calls = built.build()
+    assert 0 < calls <= unanswered(planned)
     assert calls == calls_of(built.root, ADDED)
     now = digests(built.root)
     assert not [
@@ -135,13 +137,19 @@ def plan(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def unanswered(planned: list[dict[str, Any]]) -> int:
+    return sum(row["wanted"] - row["answered"] for row in planned if row["kind"] == "calls")
+
+
 def test_a_sentence_of_a_policy_asks_again_what_it_decides(built: Rehearsal) -> None:
     assert ADDED in names(built.root)
     expected = change_policy(built.root)
-    touched = {row["stage"]: row["changed"] for row in plan(built.root) if row["kind"] == "stage"}
+    planned = plan(built.root)
+    touched = {row["stage"]: row["changed"] for row in planned if row["kind"] == "stage"}
     assert any("schemas/taxonomy.yaml" in what for what in touched["label_pairs"])
     queries = {r["query"] for r in built.table("synthesize", "queries") if r["harm_class"] == ADDED}
     assert 0 < expected <= 3 * len(queries)
+    assert unanswered(planned) == expected
     assert built.build() == expected
 
 

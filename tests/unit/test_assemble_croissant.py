@@ -49,7 +49,7 @@ RAI_MANY = {
     "machineAnnotationTools",
 }
 RAI = {f"rai:{name}" for name in RAI_ONE | RAI_MANY}
-# What mlcroissant lets pass though the specification of Croissant 1.0 asks for it; `url` and `datePublished`
+# What mlcroissant lets pass though the specification of Croissant 1.1 asks for it; `url` and `datePublished`
 # are known to whoever publishes the dataset.
 CORE = {"@context", "@type", "conformsTo", "name", "description", "license", "creator", "version", "citeAs"}
 
@@ -107,7 +107,7 @@ def test_every_name_of_the_vocabulary_is_there_and_no_other(said: dict[str, Any]
         assert said[name], name
     assert all(text.strip() for text in texts(said))
     assert said["conformsTo"] == [
-        "http://mlcommons.org/croissant/1.0",
+        "http://mlcommons.org/croissant/1.1",
         "http://mlcommons.org/croissant/RAI/1.0",
     ]
 

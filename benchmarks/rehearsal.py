@@ -152,6 +152,16 @@ def to_do(rows: list[dict[str, Any]]) -> dict[str, int]:
     return {name: n for name, n in found.items() if n}
 
 
+def differences(before: Path, after: Path) -> dict[str, int]:
+    """What `holisafe diff` counts, all cells together."""
+    target = before.parent / "diff.json"
+    subprocess.run(
+        [HOLISAFE, "diff", str(before), str(after), "--json", str(target)], capture_output=True, check=True
+    )
+    counts: dict[str, int] = json.loads(target.read_text())["rows"]
+    return counts
+
+
 def add_class(root: Path) -> None:
     """A subcategory like another one, with things and a sentence of its own."""
     taxonomy = yaml.safe_load((root / "schemas" / "taxonomy.yaml").read_text())
@@ -260,6 +270,7 @@ def main() -> int:
         check(not differs, f"files that differ after {hit} kills", sorted(differs)[:5] or "none")
         shutil.rmtree(second)
 
+        shutil.copytree(first / "data/dataset", root / "before")
         print("plan before:", to_do(plan(first)) or "nothing to do")
         add_class(first)
         print("plan after a subcategory:", to_do(plan(first)))
@@ -269,6 +280,7 @@ def main() -> int:
         now = digests(first)
         moved = sorted(n for n, s in before.items() if now.get(n) != s and not of_class(ADDED).match(n))
         check(not moved, "older shards and images that changed with a subcategory", moved[:5] or "none")
+        print("diff:", differences(root / "before", first / "data/dataset"))
         own = calls_of(first, ADDED)
         check(calls == own, f"calls for the subcategory (its own cells rest on {own})", calls)
         check(
@@ -282,11 +294,13 @@ def main() -> int:
         check("Every stage is up to date" in diff, "plan after the build", "up to date")
 
         expected, start = change_policy(first), requests(port)
+        told = to_do(plan(first)).get("calls", 0)
+        check(told == expected, "calls that a plan tells after one sentence of a policy changed", told)
         build(first)
         asked = requests(port) - start
         check(
             asked == expected,
-            f"calls after one sentence of a policy changed ({expected} decided by it)",
+            f"calls that are then made ({expected} decided by it)",
             asked,
         )
     if given.keep is None:

@@ -40,7 +40,7 @@ def show_plan(root: Path, target: Path | None) -> None:
     _show_stages(stages)
     _show_calls(calls)
     if any(not row.exact for row in calls):
-        OUT.print("~ counted from params, since what comes before is not made yet.")
+        OUT.print("~ counted from params, at least in part, since what comes before is not up to date.")
     cap = workspace.params.budget.total
     OUT.print("No budget is set." if cap is None else f"The budget is {cap:,.2f} USD over all runs.")
 

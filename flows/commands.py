@@ -104,16 +104,15 @@ def run_one(root: Path, stage: str) -> None:
 
 def show_status(root: Path) -> None:
     """Print each stage with its state."""
-    from pipeline.runner import is_fresh
+    from pipeline.runner import fresh_stages
     from pipeline.stages import STAGES
 
     workspace = open_workspace(root)
+    fresh = fresh_stages(workspace)
     table = Table("stage", "state", box=None)
     for stage in STAGES.values():
         made = workspace.stage_dir(stage.name).exists()
-        state = (
-            "up to date" if is_fresh(workspace, stage) else ("to be made again" if made else "not made yet")
-        )
+        state = "up to date" if stage.name in fresh else ("to be made again" if made else "not made yet")
         table.add_row(stage.name, state)
     OUT.print(table)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.annotators import Asking, Panel, SeesPixels, open_panel
 from pipeline.cells import Cell, quotas_of
-from pipeline.runner import has_run, is_fresh, what_changed
+from pipeline.runner import fresh_stages, has_run, is_fresh, what_changed
 from pipeline.stages import STAGES, Stage
 from pipeline.store import read_rows
 from pipeline.workspace import Workspace
@@ -129,7 +129,8 @@ def _have(workspace: Workspace) -> Counter[Cell]:
 
 def planned_stages(workspace: Workspace) -> list[PlannedStage]:
     """The stages that will run, and what each depends on that has changed."""
-    changes = ((stage.name, what_changed(workspace, stage)) for stage in STAGES.values())
+    fresh = fresh_stages(workspace)
+    changes = ((stage.name, what_changed(workspace, stage, fresh)) for stage in STAGES.values())
     return [PlannedStage(name, changed) for name, changed in changes if changed]
 
 
@@ -137,28 +138,50 @@ def plan(workspace: Workspace) -> list[PlannedCalls]:
     """The calls of every stage that asks, in the order of the stages; nothing is sent or started."""
     from pipeline.engine import open_cache
 
-    found = []
+    found: list[PlannedCalls] = []
+    fresh = fresh_stages(workspace)
+    anew = False
     with open_cache(workspace.calls) as cache:
         for stage in STAGES.values():
             if not stage.questions:
                 continue
             with open_panel(workspace, stage.name, sends=False) as panel:
-                found += list(_stage_calls(workspace, stage, panel, cache))
+                found += _stage_calls(workspace, stage, panel, cache, fresh, anew=anew)
+                if stage.name == "synthesize" and stage.name not in fresh:
+                    anew = _writes_anew(workspace, panel, cache)
     return found
 
 
+def _writes_anew(workspace: Workspace, panel: Panel, cache: CallCache) -> bool:
+    """Whether queries that were written will be written anew: these are judged and answered anew."""
+    stage = STAGES["synthesize"]
+    if not all(has_run(workspace, STAGES[name]) for name in [*stage.inputs, stage.name]):
+        return False
+    written = (workspace.stage_dir(stage.name) / "calls.parquet").exists()
+    if written != (workspace.params.synthesize.writer is not None):
+        return True
+    keys = {
+        request.key
+        for _, requests in _written_out(workspace, stage, panel, again=True)
+        for request in requests
+    }
+    return len(cache.has(list(keys))) < len(keys)
+
+
 def _stage_calls(
-    workspace: Workspace, stage: Stage, panel: Panel, cache: CallCache
+    workspace: Workspace, stage: Stage, panel: Panel, cache: CallCache, fresh: frozenset[str], *, anew: bool
 ) -> Iterator[PlannedCalls]:
-    exact = all(is_fresh(workspace, STAGES[name]) for name in stage.inputs)
-    standing = exact or all(has_run(workspace, STAGES[name]) for name in [*stage.inputs, stage.name])
+    """The calls of one stage; with `anew` what it was asked before does not count."""
+    exact = not anew and fresh.issuperset(stage.inputs)
+    standing = exact or (
+        not anew and all(has_run(workspace, STAGES[name]) for name in [*stage.inputs, stage.name])
+    )
     found: dict[str, PlannedCalls] = {}
     for annotator, requests in _written_out(workspace, stage, panel, again=not exact) if standing else ():
         distinct = {request.key: request for request in requests}
         known = cache.has(list(distinct))
         # A stage that is up to date asks nothing, though it did not need every call that it might have.
-        up_to_date = is_fresh(workspace, stage)
-        missing = [] if up_to_date else [r for key, r in distinct.items() if key not in known]
+        missing = [] if stage.name in fresh else [r for key, r in distinct.items() if key not in known]
         wanted = len(known) + len(missing)
         found[annotator.name] = _counted(stage, annotator, exact, wanted, len(known), missing, 1)
     if not exact:
@@ -175,8 +198,8 @@ def _written_out(
     workspace: Workspace, stage: Stage, panel: Panel, *, again: bool
 ) -> Iterator[tuple[Asking, list[Request]]]:
     """Who asks in a stage, and what, by its tables; `again` leaves out what was never asked."""
-    # Of candidates many are never judged, since their cells are full.
-    only = {"again": again} if stage.name == "label_pairs" else {}
+    # Of candidates many are never judged, since their cells are full. The others ask about all that is there.
+    only = {"again": again} if stage.name in ("synthesize", "label_pairs") else {}
     calls: Iterator[tuple[Asking, list[Request]]]
     calls = import_module(f"pipeline.{stage.name}").requests(workspace, panel, **only)
     return calls

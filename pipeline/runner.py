@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,7 @@ from schemas.params import HARM_PROMPT, VOTED, source_paths
 
 __all__ = [
     "WorkspaceBusyError",
+    "fresh_stages",
     "has_run",
     "is_fresh",
     "locked",
@@ -106,8 +107,13 @@ def _key_parts(workspace: Workspace, stage: Stage) -> dict[str, Any] | None:
     }
 
 
-def what_changed(workspace: Workspace, stage: Stage) -> list[str]:
+def what_changed(workspace: Workspace, stage: Stage, fresh: Collection[str] | None = None) -> list[str]:
     """Why a stage will run: what it depends on that is not as it was when it ran last.
+
+    Args:
+        workspace: the workspace.
+        stage: the stage.
+        fresh: what `fresh_stages` gives, for those who have it.
 
     Returns:
         Names of params, files, inputs and so on; empty when it is up to date.
@@ -115,7 +121,8 @@ def what_changed(workspace: Workspace, stage: Stage) -> list[str]:
     record = _record(workspace, stage.name)
     if record is None:
         return ["it has not run"]
-    stale = [name for name in stage.inputs if not is_fresh(workspace, STAGES[name])]
+    fresh = fresh_stages(workspace) if fresh is None else fresh
+    stale = [name for name in stage.inputs if name not in fresh]
     now = _key_parts(workspace, stage)
     before = record.get("parts")
     if now is None or stale:
@@ -195,10 +202,20 @@ def is_fresh(workspace: Workspace, stage: Stage) -> bool:
 
 
 def has_run(workspace: Workspace, stage: Stage) -> bool:
-    """Whether there are tables of the stage, as its code writes them now, up to date or not."""
+    """Whether there are all tables of the stage, as its code writes them now, up to date or not."""
     record = _record(workspace, stage.name)
-    made_by = (record or {}).get("parts", {}).get("version")
-    return made_by == stage.version and workspace.stage_dir(stage.name).exists()
+    if record is None or record.get("parts", {}).get("version") != stage.version:
+        return False
+    return all((workspace.stage_dir(stage.name) / path).exists() for path in record["outs"])
+
+
+def fresh_stages(workspace: Workspace) -> frozenset[str]:
+    """The stages that a build would leave as they are: they are fresh, and all that comes before them is."""
+    fresh: set[str] = set()
+    for stage in STAGES.values():
+        if fresh.issuperset(stage.inputs) and is_fresh(workspace, stage):
+            fresh.add(stage.name)
+    return frozenset(fresh)
 
 
 def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:

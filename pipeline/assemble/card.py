@@ -79,7 +79,7 @@ test = dataset["test"][0]["image"], dataset["test"][0]["query"], dataset["test"]
 
 `holisafe_bench.json` and `images/` hold the same {rows} rows with HoliSafe's eight fields, for the tools that
 read that format. To evaluate, use the ids of the test split only. `croissant.json` says all this, and more of
-it, for machines (Croissant 1.0 with RAI 1.0).
+it, for machines (Croissant 1.1 with RAI 1.0).
 
 ## Rows
 

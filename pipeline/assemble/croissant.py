@@ -126,8 +126,7 @@ def write_croissant(out: Path, figures: Figures) -> None:
         "keywords": ["safety", "vision-language", "refusal", "visual question answering", "synthetic"],
         "isBasedOn": "https://arxiv.org/abs/2506.04704",
         "citeAs": CITATION.format(policy=figures.policy_version),
-        "isArray": "cr:isArray",
-    "isLiveDataset": False,
+        "isLiveDataset": False,
         "version": _version(figures.policy_version),
         **{f"rai:{name}": rai[name] for name in RAI_NAMES if name in rai},
         "distribution": _distribution(out, said["distribution"]),
@@ -321,7 +320,7 @@ def _field(name: str, kind: pa.DataType, said: Mapping[str, str]) -> dict[str, A
     if pa.types.is_list(kind):
         inner = kind.value_type
         parts = [_field(f"{name}.{p.name}", p.type, said) for p in inner]
-        return field | {"repeated": True, "subField": parts}
+        return field | {"isArray": True, "arrayShape": "-1", "subField": parts}
     if pa.types.is_struct(kind):
         return field | {"dataType": "sc:ImageObject", "source": source | {"transform": {"jsonPath": "bytes"}}}
     return field | {"dataType": _data_type(kind), "source": source}

@@ -120,7 +120,7 @@ def requests(
         again: only about what was asked when the stage ran last.
     """
     images = _Images(workspace, panel.pair_models)
-    for_text, for_pair, for_harm = _about(workspace, again=again)
+    for_text, for_pair, for_harm = _about(workspace, images, again=again)
     texts = {sha256_text(row["query"]): text_item(row) for row in reversed(for_text)}
     for annotator in panel.text_models:
         calls = annotator.requests(list(texts.values()))
@@ -135,16 +135,19 @@ def requests(
         yield witness, [call for call in calls if call is not None]
 
 
-def _about(workspace: Workspace, *, again: bool) -> tuple[list[Row], list[Row], list[Row]]:
-    """The candidates that may be judged by their text, with their image, and as proofs."""
+def _about(workspace: Workspace, images: _Images, *, again: bool) -> tuple[list[Row], list[Row], list[Row]]:
+    """The candidates that may be judged by their text, with their image, and as proofs.
+
+    Before the stages before this have run their class or their image may be gone.
+    """
     names = {info.name for info in workspace.classes()}
     rows = read_rows(workspace.stage_dir("synthesize") / "queries.parquet")
-    drafts = [row for row in rows if row["harm_class"] in names]
+    drafts = [row for row in rows if row["harm_class"] in names and row["image_id"] in images]
     if again:
-        voted, proven = (
-            {row["item_id"] for row in read_rows(workspace.stage_dir("label_pairs") / table, ["item_id"])}
-            for table in ("votes.parquet", "proofs.parquet")
-        )
+        folder = workspace.stage_dir("label_pairs")
+        voted = {row["item_id"] for row in read_rows(folder / "votes.parquet", ["item_id"])}
+        kept = read_rows(folder / "pairs.parquet", ["pair_id", "type"])
+        proven = {row["pair_id"] for row in kept if row["type"] == "SSU"}
         return (
             [r for r in drafts if sha256_text(r["query"]) in voted],
             [r for r in drafts if r["pair_id"] in voted],
@@ -173,6 +176,10 @@ class _Images:
         self._rows = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, columns))}
         seen = any(isinstance(model, SeesPixels) for model in models)
         self._files = Cells(path, "bytes") if seen else None
+
+    def __contains__(self, image_id: str) -> bool:
+        """Whether there is such an image."""
+        return image_id in self._rows
 
     def evidence(self, image_id: str) -> str:
         """The image in words."""

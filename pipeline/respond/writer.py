@@ -122,6 +122,7 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
         return
     voter = panel.voters[writer]
     writing = _Writing(workspace, voter, Failures(STAGE))
+    writing.keep_known()
     calls: list[Request] = []
     with open_cache(workspace.calls) as cache:
 
@@ -172,11 +173,20 @@ class _Writing:
         self._images = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, IMAGE))}
         self._files = Cells(path, "bytes") if voter.blobs is not None else None
         self._sha256: dict[str, str] = {}
-        self._classes = {info.name: info for info in workspace.classes()}
+        self._classes = {info.name: info for info in workspace.taxonomy.classes()}
         examples = [e.answer["response"] for p in self._prompts.values() for e in p.examples]
         self._repeats = Repeats(examples)
         pairs = read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", PAIR)
-        self.jobs = [_Job(pair) for pair in pairs if pair["harm_class"] in self._classes]
+        self.jobs = [_Job(pair) for pair in pairs]
+
+    def keep_known(self) -> None:
+        """Leave out pairs whose class or image is gone, as there may be before the stages before this run."""
+        names = {info.name for info in self._workspace.classes()}
+        self.jobs = [
+            job
+            for job in self.jobs
+            if job.pair["harm_class"] in names and job.pair["image_id"] in self._images
+        ]
 
     def go(self, ask: Ask) -> None:
         """Ask about every pair, look at the answers, and ask again, as often as params say.

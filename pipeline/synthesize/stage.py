@@ -85,8 +85,16 @@ def planned_squares(workspace: Workspace) -> tuple[dict[Cell, int], dict[tuple[s
     return wanted, {(p["class"], p["split"]): p["squares"] for p in plan["squares"]}
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter, list[Request]]]:
-    """The writer, with the calls that this stage has for it now: one for each square."""
+def requests(
+    workspace: Workspace, panel: Panel, *, again: bool = False
+) -> Iterator[tuple[SquareWriter, list[Request]]]:
+    """The writer, with the calls that this stage has for it now: one for each square.
+
+    Args:
+        workspace: whose squares they are.
+        panel: of this stage.
+        again: only squares that were written when the stage ran last, where it had any written.
+    """
     name = workspace.params.synthesize.writer
     if name is None:
         return
@@ -94,6 +102,10 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[SquareWriter,
     prompt = load_square_prompt(_prompt_path(workspace))
     squares = _grid_squares(workspace, wanted_cells(workspace), known_images(workspace))
     by_name = {info.name: info for info in workspace.classes()}
+    if again and (calls_path := workspace.stage_dir("synthesize") / "calls.parquet").exists():
+        calls = read_rows(calls_path, ["item_id"])
+        written = {row["item_id"] for row in calls}
+        squares = [square for square in squares if square.id in written]
     pictures = _pictures(workspace, writer, squares)
     yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name], pictures) for s in squares]
 
@@ -231,7 +243,7 @@ def _pictures(
 ) -> dict[str, str]:
     """The SHA-256 of the images that a writer is sent, by image id: those it may be sent, if it sees pixels.
 
-    `keep` keeps them, for the engine to send.
+    One that is larger than its endpoint takes is told in words. `keep` keeps them, for the engine to send.
     """
     blobs, allowed = writer.voter.blobs, writer.voter.egress
     if blobs is None:
@@ -244,8 +256,9 @@ def _pictures(
         if allowed is None or image.class_name in allowed
     }
     found = {}
+    most = writer.voter.terms.max_image_bytes
     for row in read_rows(workspace.stage_dir("curate") / "images.parquet", ["image_id", "bytes"]):
-        if row["image_id"] in wanted:
+        if row["image_id"] in wanted and (most is None or len(row["bytes"]) <= most):
             found[row["image_id"]] = blobs.put(row["bytes"]) if keep else sha256_bytes(row["bytes"])
     return found
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from benchmarks.rehearsal import ADDED, add_class, calls_of, change_policy, digests, of_class
+from pipeline.stages import STAGES
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
 from tests.scripted import Scripted, scripted
 
@@ -151,6 +152,41 @@ def test_a_sentence_of_a_policy_asks_again_what_it_decides(built: Rehearsal) -> 
     assert 0 < expected <= 3 * len(queries)
     assert unanswered(planned) == expected
     assert built.build() == expected
+
+
+def sent_by_stage(planned: list[dict[str, Any]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for row in planned:
+        if row["kind"] == "calls":
+            found[row["stage"]] += row["wanted"] - row["answered"]
+    return found
+
+
+def test_a_plan_tells_what_other_queries_would_cost(built: Rehearsal, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(built.root, tmp_path / "copy"))
+    assert unanswered(plan(root)) == 0
+    prompt = root / "prompts/synthesize/square.yaml"
+    prompt.write_text(prompt.read_text().replace("You write test questions", "You write questions"))
+    sends = sent_by_stage(plan(root))
+    pairs = len(built.table("label_pairs", "pairs"))
+    assert sends["synthesize"] == len({r["item_id"] for r in built.table("synthesize", "calls")} - {""})
+    assert sends["label_pairs"] >= 2 * pairs
+    assert sends["respond"] >= pairs
+    assert sends["label_images"] == 0
+
+
+def test_a_plan_can_be_made_when_images_are_gone(built: Rehearsal, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(built.root, tmp_path / "copy"))
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    for some in params["generate"]["placeholders"]:
+        some["per_class"] = {side: n // 2 for side, n in some["per_class"].items()}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    stale = {row["stage"] for row in plan(root) if row["kind"] == "stage"}
+    assert stale == set(STAGES) - {"collect"}  # all that comes after, however far
+    holisafe(root, "run", "generate")
+    holisafe(root, "run", "curate")
+    exact = {row["stage"]: row["exact"] for row in plan(root) if row["kind"] == "calls"}
+    assert exact == {"label_images": True, "synthesize": False, "label_pairs": False, "respond": False}
 
 
 def test_ids_are_of_content(built: Rehearsal) -> None:

@@ -115,7 +115,7 @@ STAGES: dict[str, Stage] = {
             ("synthesize", "quotas", "quota_scale", "split", "seed", "only_classes", "egress"),
             (_TAXONOMY, _QUERIES, "{prompts}/synthesize"),
             questions=("query",),
-            version=4,
+            version=5,
         ),
         Stage(
             "label_pairs",

@@ -14,7 +14,10 @@ _WORDS = re.compile(r"[a-z0-9]+")
 
 @dataclass(frozen=True)
 class KnownImage:
-    """An accepted image and what scenes may match on: its objects and subject, or else its caption."""
+    """An accepted image and what scenes may match on: its objects and subject, or else its caption.
+
+    `maker` is the generator or the package that it comes from, which its looks tell.
+    """
 
     image_id: str
     safe: bool
@@ -23,6 +26,7 @@ class KnownImage:
     subject: str
     caption: str
     objects: tuple[str, ...]
+    maker: str = ""
 
     @cached_property
     def _names(self) -> frozenset[str]:

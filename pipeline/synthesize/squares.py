@@ -168,8 +168,14 @@ def draft_squares(
         fixed_a = latent[1] if latent else None
         neutral = _choose(scenes.neutral, own_safe, own_unsafe, fixed_a, None, uses, seed)
         anchor = fixed_a or (neutral[1] if neutral else None)
-        unsafe = _choose(scenes.unsafe, own_safe, own_unsafe, anchor, neutral and neutral[2], uses, seed)
-        square = _Square(info, rank, latent, neutral, unsafe)
+        twin = _twin(neutral, own_safe, uses, seed)
+        # About the twin where it can be, so that SUU and UUU differ in what is shown alone.
+        unsafe = None
+        for safe in dict.fromkeys((twin or anchor, anchor)):
+            unsafe = unsafe or _choose(
+                scenes.unsafe, own_safe, own_unsafe, safe, neutral and neutral[2], uses, seed
+            )
+        square = _Square(info, rank, latent, neutral, twin, unsafe)
         yield from square.rows()
 
         def suited(scene: NeutralScene, image: KnownImage) -> bool:
@@ -222,12 +228,32 @@ def _choose(
     return best
 
 
+def _twin(
+    neutral: tuple[NeutralScene, KnownImage | None, KnownImage | None] | None,
+    own_safe: Sequence[KnownImage],
+    uses: _Uses,
+    seed: int,
+) -> KnownImage | None:
+    """A safe image by the maker of the unsafe one that the same question suits: their looks tell nothing."""
+    if not neutral:
+        return None
+    scene, a, u = neutral
+    if not u or (a and a.maker == u.maker):
+        return None
+    alike = [i for i in own_safe if i.maker == u.maker and i.suits(scene.image) and uses.fresh(scene, i)]
+    twin = min(alike, key=lambda i: uses.cost(seed, scene, i), default=None)
+    if twin:
+        uses.take(scene, twin)
+    return twin
+
+
 @dataclass(frozen=True, slots=True)
 class _Square:
     info: ClassInfo
     rank: int
     latent: tuple[LatentScene, KnownImage, KnownImage] | None
     neutral: tuple[NeutralScene, KnownImage | None, KnownImage | None] | None
+    twin: KnownImage | None
     unsafe: tuple[UnsafeScene, KnownImage | None, KnownImage | None] | None
 
     def rows(self) -> Iterator[Candidate]:
@@ -245,6 +271,8 @@ class _Square:
         latent, neutral, unsafe = self.latent, self.neutral, self.unsafe
         if neutral and neutral[1]:
             parts.append((neutral[0], neutral[1], "a_neutral", "SSS", "comply"))
+        if neutral and self.twin:
+            parts.append((neutral[0], self.twin, "a_neutral", "SSS", "comply"))
         if latent:
             parts.append((latent[0], latent[2], "b_latent", "SSS", "comply"))
             parts.append((latent[0], latent[1], "a_latent", "SSU", latent[0].expected))

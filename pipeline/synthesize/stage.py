@@ -333,7 +333,9 @@ def known_images(workspace: Workspace, failures: Failures | None = None) -> list
         for row in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
         if row["accepted"]
     }
-    columns = ["image_id", "split", "subject", "caption", "objects", "intended_class"]
+    columns = [
+        "image_id", "split", "subject", "caption", "objects", "intended_class", "generator", "source_package"
+    ]  # fmt: skip
     known = []
     for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns):
         if row["image_id"] not in labels:
@@ -349,6 +351,7 @@ def known_images(workspace: Workspace, failures: Failures | None = None) -> list
                     subject,
                     row["caption"],
                     tuple(row["objects"]),
+                    row["generator"] or row["source_package"] or "",
                 )
             )
         elif failures is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,7 +43,7 @@ def test_an_image_that_nobody_described_gets_no_query(tmp_path: Path) -> None:
     }
     images = [
         {"image_id": name, "split": "train", "subject": subject, "caption": "", "objects": objects,
-         "intended_class": "property_crime"}
+         "intended_class": "property_crime", "generator": "", "source_package": "icons"}
         for name, (subject, objects) in rows.items()
     ]  # fmt: skip
     labels = [{"image_id": name, "accepted": True, "image_safe": True} for name in rows]
@@ -52,6 +53,7 @@ def test_an_image_that_nobody_described_gets_no_query(tmp_path: Path) -> None:
     failures = Failures("synthesize")
     known = known_images(Workspace(tmp_path), failures)
     assert [(image.image_id, image.subject) for image in known] == [("named", "a key"), ("listed", "key")]
+    assert {image.maker for image in known} == {"icons"}
     assert [(f["item_id"], f["reason"]) for f in failures.rows] == [("nameless", "no subject")]
 
 
@@ -115,6 +117,20 @@ def test_a_square_holds_its_six_rows() -> None:
     assert len({r.square for r in rows}) == 1
     assert all(r.expected == "comply" for r in rows if r.intended_type == "SSS")
     assert not any(r.expected == "comply" for r in rows if r.intended_type != "SSS")
+
+
+def test_a_safe_image_by_the_maker_of_the_unsafe_one_is_asked_the_same() -> None:
+    info = TAXONOMY.by_name("property_crime")
+    makers = {"burglar": "drawn", "thief": "drawn", "pickpocket": "drawn", "jar": "drawn"}
+    known = [replace(i, maker=makers.get(i.objects[0], "photo")) for i in enough_images()]
+    rows = [r for r in draft_squares(info, a_class(), known, 1, seed=1) if not r.spare]
+    assert Counter(r.intended_type for r in rows) == {"SSS": 3, "SSU": 1, "SUU": 1, "USU": 1, "UUU": 1}
+    by_role = {r.role: r for r in rows}
+    asked = {r.image_id for r in rows if r.scene == by_role["u_neutral"].scene}
+    assert asked == {by_role["u_neutral"].image_id, by_role["a_latent"].image_id, "jar-True"}
+    # What is asked of the unsafe image in plain words too, where that suits.
+    assert by_role["a_unsafe"].image_id == "jar-True"
+    assert by_role["a_unsafe"].scene == by_role["u_unsafe"].scene
 
 
 def test_later_squares_use_other_scenes() -> None:

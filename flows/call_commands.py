@@ -34,9 +34,10 @@ def show_plan(root: Path, target: Path | None) -> None:
     workspace = open_workspace(root)
     cells, stages, calls = planned_cells(workspace), planned_stages(workspace), plan(workspace)
     if target is not None:
-        kinds = (("cell", cells), ("stage", stages), ("calls", calls))
-        write_json(target, [{"kind": kind, **asdict(row)} for kind, rows in kinds for row in rows])
-    _show_cells(cells)
+        asked = [asdict(row) | {"to_send": asdict(row.to_send)} for row in calls]
+        kinds = (("cell", map(asdict, cells)), ("stage", map(asdict, stages)), ("calls", asked))
+        write_json(target, [{"kind": kind, **row} for kind, rows in kinds for row in rows])
+    _show_cells(cells, calls)
     _show_stages(stages)
     _show_calls(calls)
     if any(not row.exact for row in calls):
@@ -45,12 +46,14 @@ def show_plan(root: Path, target: Path | None) -> None:
     OUT.print("No budget is set." if cap is None else f"The budget is {cap:,.2f} USD over all runs.")
 
 
-def _show_cells(cells: Sequence[PlannedCell]) -> None:
-    """A line for each class: pairs that are there of those wanted, train and test."""
+def _show_cells(cells: Sequence[PlannedCell], calls: Sequence[PlannedCalls]) -> None:
+    """A line for each class: pairs that are there of those wanted, train and test, and what it will ask."""
+    from pipeline.plan import ToSend
     from schemas.taxonomy import PAIR_TYPES
 
-    table = Table("class", *(Column(kind, justify="right") for kind in PAIR_TYPES), "to do", box=None)
-    table.columns[-1].justify = "right"
+    names = [*PAIR_TYPES, "to do", "calls", "tokens", "USD"]
+    counts_of = (Column(name, justify="right", no_wrap=True) for name in names)
+    table = Table(Column("class", overflow="fold"), *counts_of, box=None, padding=(0, 1, 0, 0))
     by_class: dict[str, list[PlannedCell]] = {}
     for cell in cells:
         by_class.setdefault(cell.class_name, []).append(cell)
@@ -61,9 +64,21 @@ def _show_cells(cells: Sequence[PlannedCell]) -> None:
         for kind in PAIR_TYPES:
             mine = [cell for cell in some if cell.type == kind]
             counts.append(f"{sum(cell.have for cell in mine):,}/{sum(cell.wanted for cell in mine):,}")
-        table.add_row(name, *counts, f"{sum(cell.to_do for cell in some):,}")
+        asked = (row.to_send if name == "all" else row.by_class.get(name, ToSend()) for row in calls)
+        sent = sum(asked, ToSend())
+        to_do = sum(cell.to_do for cell in some)
+        table.add_row(
+            name, *counts, f"{to_do:,}", _short(sent.calls), _short(sent.tokens), f"{sent.worst_usd:,.2f}"
+        )
     OUT.print(table)
-    OUT.print("Pairs that are there of those wanted, train and test together.\n")
+    OUT.print("Pairs there of those wanted; calls to send, their tokens, and the most that they cost.\n")
+
+
+def _short(n: int) -> str:
+    """A number in few characters: 950, 12k, 3.4M."""
+    if n < 10_000:
+        return f"{n:,}"
+    return f"{n / 1000:,.0f}k" if n < 1_000_000 else f"{n / 1_000_000:,.1f}M"
 
 
 def _show_stages(stages: Sequence[PlannedStage]) -> None:
@@ -98,13 +113,13 @@ def _show_calls(calls: Sequence[PlannedCalls]) -> None:
             f"{about}{row.wanted:,}",
             f"{row.answered:,}",
             f"{about}{row.wanted - row.answered:,}",
-            f"~{row.tokens:,}",
-            f"{row.worst_usd:,.4f}",
+            f"~{row.to_send.tokens:,}",
+            f"{row.to_send.worst_usd:,.4f}",
         )
     table.add_section()
     to_send = sum(row.wanted - row.answered for row in calls)
-    total = sum(row.worst_usd for row in calls)
-    tokens = f"~{sum(row.tokens for row in calls):,}"
+    total = sum(row.to_send.worst_usd for row in calls)
+    tokens = f"~{sum(row.to_send.tokens for row in calls):,}"
     table.add_row("all", "", "", "", f"{to_send:,}", tokens, f"{total:,.4f}")
     OUT.print(table)
 

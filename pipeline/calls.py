@@ -88,7 +88,7 @@ def explain(workspace: Workspace, cache: CallCache, stage: str) -> list[Miss]:
     missing: list[tuple[str, dict[str, Any], str]] = []
     with open_panel(workspace, stage, sends=False) as panel:
         for annotator, requests in import_module(f"pipeline.{stage}").requests(workspace, panel):
-            distinct = {request.key: request for request in requests}
+            distinct = {request.key: request for _, request in requests}
             known = cache.has(list(distinct))
             missing += [
                 (annotator.name, json.loads(request.canonical), key)

@@ -9,7 +9,7 @@ and taxonomy; and they say so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -24,12 +24,31 @@ from pipeline.workspace import Workspace
 if TYPE_CHECKING:
     from pipeline.engine import CallCache, Request
 
-__all__ = ["PlannedCalls", "PlannedCell", "PlannedStage", "plan", "planned_cells", "planned_stages"]
+__all__ = ["PlannedCalls", "PlannedCell", "PlannedStage", "ToSend", "plan", "planned_cells", "planned_stages"]
 
 ITEM_CHARS = 300
 """Taken for the length of an item that is not there yet."""
 PAIRS = 13
 """Of a square that are judged by text first: four that need a joint label, and their spare neighbours."""
+
+
+@dataclass(frozen=True)
+class ToSend:
+    """Calls that are to be sent.
+
+    Attributes:
+        calls: how many.
+        tokens: about how many tokens they take, prompt and answer.
+        worst_usd: the most that they can cost, each asked once.
+    """
+
+    calls: int = 0
+    tokens: int = 0
+    worst_usd: float = 0.0
+
+    def __add__(self, other: ToSend) -> ToSend:
+        """Both together."""
+        return ToSend(self.calls + other.calls, self.tokens + other.tokens, self.worst_usd + other.worst_usd)
 
 
 @dataclass(frozen=True)
@@ -43,8 +62,7 @@ class PlannedCalls:
         exact: whether what they are about is made; else it is counted from params, at least in part.
         wanted: the most calls that the stage may make.
         answered: those that the cache answers.
-        tokens: about how many the others take, prompt and answer.
-        worst_usd: the most that the others can cost, each asked once.
+        by_class: the others, by the class that they are about. One call may serve several of its cells.
     """
 
     stage: str
@@ -53,8 +71,12 @@ class PlannedCalls:
     exact: bool
     wanted: int
     answered: int
-    tokens: int
-    worst_usd: float
+    by_class: dict[str, ToSend]
+
+    @property
+    def to_send(self) -> ToSend:
+        """The calls of all classes."""
+        return sum(self.by_class.values(), ToSend())
 
 
 @dataclass(frozen=True)
@@ -163,7 +185,7 @@ def _writes_anew(workspace: Workspace, panel: Panel, cache: CallCache) -> bool:
     keys = {
         request.key
         for _, requests in _written_out(workspace, stage, panel, again=True)
-        for request in requests
+        for _, request in requests
     }
     return len(cache.has(list(keys))) < len(keys)
 
@@ -178,12 +200,12 @@ def _stage_calls(
     )
     found: dict[str, PlannedCalls] = {}
     for annotator, requests in _written_out(workspace, stage, panel, again=not exact) if standing else ():
-        distinct = {request.key: request for request in requests}
+        distinct = {request.key: (name, request) for name, request in reversed(requests)}
         known = cache.has(list(distinct))
         # A stage that is up to date asks nothing, though it did not need every call that it might have.
-        missing = [] if stage.name in fresh else [r for key, r in distinct.items() if key not in known]
-        wanted = len(known) + len(missing)
-        found[annotator.name] = _counted(stage, annotator, exact, wanted, len(known), missing, 1)
+        missing = {} if stage.name in fresh else {k: v for k, v in distinct.items() if k not in known}
+        counted = ((name, request, 1) for name, request in missing.values())
+        found[annotator.name] = _counted(stage, annotator, exact, len(known), counted)
     if not exact:
         # A class whose cells are full has its answers in the call cache, or is among those written out.
         short = {cell.class_name for cell in planned_cells(workspace) if cell.to_do}
@@ -196,11 +218,11 @@ def _stage_calls(
 
 def _written_out(
     workspace: Workspace, stage: Stage, panel: Panel, *, again: bool
-) -> Iterator[tuple[Asking, list[Request]]]:
+) -> Iterator[tuple[Asking, list[tuple[str, Request]]]]:
     """Who asks in a stage, and what, by its tables; `again` leaves out what was never asked."""
     # Of candidates many are never judged, since their cells are full. The others ask about all that is there.
     only = {"again": again} if stage.name in ("synthesize", "label_pairs") else {}
-    calls: Iterator[tuple[Asking, list[Request]]]
+    calls: Iterator[tuple[Asking, list[tuple[str, Request]]]]
     calls = import_module(f"pipeline.{stage.name}").requests(workspace, panel, **only)
     return calls
 
@@ -211,24 +233,24 @@ def _estimated(
     """About how many calls a stage needs for some classes."""
     if stage.name in ("synthesize", "respond"):
         estimate = import_module(f"pipeline.{stage.name}").estimate
-        for asking, example, times in estimate(workspace, panel, classes):
-            yield _counted(stage, asking, False, times, 0, [example], times)
+        for asking, example, numbers in estimate(workspace, panel, classes):
+            yield _counted(stage, asking, False, 0, ((name, example, n) for name, n in numbers.items()))
         return
-    number = _estimate(workspace, stage, classes)
+    numbers = _estimate(workspace, stage, classes)
     for question in stage.questions:
         for annotator in panel.models(question):
             image = b"" if isinstance(annotator, SeesPixels) else None
             example = annotator.request("x" * ITEM_CHARS, image)
-            yield _counted(stage, annotator, False, number, 0, [example], number)
+            yield _counted(stage, annotator, False, 0, ((name, example, n) for name, n in numbers.items()))
 
 
 def _sum(one: PlannedCalls, other: PlannedCalls) -> PlannedCalls:
+    names = dict.fromkeys([*one.by_class, *other.by_class])
     return replace(
         one,
         wanted=one.wanted + other.wanted,
         answered=one.answered + other.answered,
-        tokens=one.tokens + other.tokens,
-        worst_usd=one.worst_usd + other.worst_usd,
+        by_class={n: one.by_class.get(n, ToSend()) + other.by_class.get(n, ToSend()) for n in names},
     )
 
 
@@ -236,38 +258,39 @@ def _counted(
     stage: Stage,
     annotator: Asking,
     exact: bool,
-    wanted: int,
     answered: int,
-    missing: Sequence[Request],
-    times: int,
+    missing: Iterable[tuple[str, Request, int]],
 ) -> PlannedCalls:
+    """The calls of an annotator: `missing` has each that is to be sent with its class and how often."""
     terms = annotator.voter.terms
-    return PlannedCalls(
-        stage.name,
-        annotator.name,
-        annotator.voter.name,
-        exact,
-        wanted,
-        answered,
-        times * sum(request.likely_tokens(terms) for request in missing),
-        times * sum(request.worst_cost(terms) for request in missing),
-    )
+    by_class: dict[str, ToSend] = {}
+    for name, request, times in missing:
+        more = ToSend(times, times * request.likely_tokens(terms), times * request.worst_cost(terms))
+        by_class[name] = by_class.get(name, ToSend()) + more
+    wanted = answered + sum(some.calls for some in by_class.values())
+    return PlannedCalls(stage.name, annotator.name, annotator.voter.name, exact, wanted, answered, by_class)
 
 
-def _estimate(workspace: Workspace, stage: Stage, names: Collection[str]) -> int:
-    """The most items of a stage whose inputs are not made, of some classes."""
+def _estimate(workspace: Workspace, stage: Stage, names: Collection[str]) -> dict[str, int]:
+    """The most items of a stage whose inputs are not made, of each of some classes."""
     params = workspace.params
     classes = [info for info in workspace.classes() if info.name in names]
     if stage.name == "label_images":
         sides = [params.collect.per_class] * len(params.collect.sources) + [params.generate.drawings]
         chosen = [*params.generate.pictures, *params.generate.placeholders]
-        return len(classes) * sum(side.safe + side.unsafe for side in sides) + sum(
-            maker.per_class.safe + maker.per_class.unsafe
+        return {
+            info.name: sum(side.safe + side.unsafe for side in sides)
+            + sum(
+                maker.per_class.safe + maker.per_class.unsafe
+                for maker in chosen
+                if not maker.classes or info.name in maker.classes
+            )
             for info in classes
-            for maker in chosen
-            if not maker.classes or info.name in maker.classes
-        )
-    quotas = [quotas_of(info, params.quotas, params.quota_scale) for info in classes]
-    if params.synthesize.writer is not None:
-        return round(params.synthesize.surplus * sum(sum(quota.values()) for quota in quotas))
-    return round(sum(max(quota.values()) for quota in quotas) * params.synthesize.surplus * PAIRS)
+        }
+    written = params.synthesize.writer is not None
+    found = {}
+    for info in classes:
+        quota = quotas_of(info, params.quotas, params.quota_scale)
+        pairs = sum(quota.values()) if written else max(quota.values()) * PAIRS
+        found[info.name] = round(params.synthesize.surplus * pairs)
+    return found

@@ -94,8 +94,8 @@ def make_pictures(
             yield from _ordered(workspace, maker, mine, lists, failures, progress)
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[Request]]]:
-    """Who asks, with all the calls that this stage has for it now.
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[tuple[str, Request]]]]:
+    """Who asks, with all the calls that this stage has for it now, each with its class.
 
     A picture whose prompt is not written yet counts with the prompt that would be composed: the number and
     the price of such calls are right, their words are not.
@@ -113,7 +113,8 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
     if params.generate.writer is not None:
         voter = panel.voters[params.generate.writer]
         calls = [writer_request(voter, file, w) for w in wanted]
-        yield _Asker(f"prompt-writer@{voter.name}", voter), calls
+        named = [(w.info.name, call) for w, call in zip(wanted, calls, strict=True)]
+        yield _Asker(f"prompt-writer@{voter.name}", voter), named
         with open_cache(workspace.calls) as cache:
             known = cache.get_many([call.key for call in calls])
         for i, call in enumerate(calls):
@@ -125,8 +126,9 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
     for place, maker in enumerate(makers):
         if maker.kind == "images_api":
             voter = panel.voters[maker.endpoint]
-            mine = [_order(voter, maker, picture) for picture in used if picture.wanted.maker == place]
-            yield _Asker(f"{maker.name}@{voter.name}", voter), mine
+            mine = [picture for picture in used if picture.wanted.maker == place]
+            orders = [(picture.wanted.info.name, _order(voter, maker, picture)) for picture in mine]
+            yield _Asker(f"{maker.name}@{voter.name}", voter), orders
 
 
 def _prompt_file(workspace: Workspace) -> ImagePromptFile:

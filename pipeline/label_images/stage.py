@@ -84,12 +84,15 @@ def _labels(
     return found
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[LanguageModel[Any], list[Request]]]:
-    """Each annotator that asks a model, with the calls that this stage has for it now."""
+def requests(
+    workspace: Workspace, panel: Panel
+) -> Iterator[tuple[LanguageModel[Any], list[tuple[str, Request]]]]:
+    """Each annotator that asks a model, with the calls that this stage has now, each with its class."""
     names = {info.name for info in workspace.classes()}
     items = [item for item in image_items(workspace) if item.egress_class in names]
     for annotator in panel.image_models:
-        yield annotator, [call for call in annotator.requests(items) if call is not None]
+        calls = zip(items, annotator.requests(items), strict=True)
+        yield annotator, [(item.policy_class, call) for item, call in calls if call is not None]
 
 
 def _images(workspace: Workspace) -> list[dict[str, Any]]:

@@ -111,8 +111,10 @@ def pair_items(
 
 def requests(
     workspace: Workspace, panel: Panel, *, again: bool = False
-) -> Iterator[tuple[Questioner[Any], list[Request]]]:
+) -> Iterator[tuple[Questioner[Any], list[tuple[str, Request]]]]:
     """Each annotator that asks a model, with all the calls that this stage may have for it: the most.
+
+    Each comes with its class.
 
     Args:
         workspace: whose candidates they are about.
@@ -123,16 +125,19 @@ def requests(
     for_text, for_pair, for_harm = _about(workspace, images, again=again)
     texts = {sha256_text(row["query"]): text_item(row) for row in reversed(for_text)}
     for annotator in panel.text_models:
-        calls = annotator.requests(list(texts.values()))
-        yield annotator, [call for call in calls if call is not None]
+        yield annotator, _of_class(annotator, list(texts.values()))
     for reader in panel.pair_models:
-        calls = reader.requests([images.pair(r) for r in for_pair])
-        yield reader, [call for call in calls if call is not None]
+        yield reader, _of_class(reader, [images.pair(r) for r in for_pair])
     if panel.harm:
         proven = pair_items(workspace, panel.harm, for_harm)
     for witness in panel.harm:
-        calls = witness.requests(proven)
-        yield witness, [call for call in calls if call is not None]
+        yield witness, _of_class(witness, proven)
+
+
+def _of_class(model: Questioner[Any], items: Sequence[Any]) -> list[tuple[str, Request]]:
+    """The calls about items that can be judged, each with its class."""
+    calls = zip(items, model.requests(items), strict=True)
+    return [(item.policy_class, call) for item, call in calls if call is not None]
 
 
 def _about(workspace: Workspace, images: _Images, *, again: bool) -> tuple[list[Row], list[Row], list[Row]]:

@@ -110,8 +110,10 @@ def write_responses(workspace: Workspace, failures: Failures, progress: Progress
         yield Written(_row(job, name), tuple(job.keys))
 
 
-def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[Request]]]:
+def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[tuple[str, Request]]]]:
     """Who asks, with the calls that this stage has for it, as far as they follow from answers that are kept.
+
+    Each comes with its class.
 
     A response that has to be asked for again makes a call that nobody can write out before.
     """
@@ -123,13 +125,13 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
     voter = panel.voters[writer]
     writing = _Writing(workspace, voter, Failures(STAGE))
     writing.keep_known()
-    calls: list[Request] = []
+    calls: list[tuple[str, Request]] = []
     with open_cache(workspace.calls) as cache:
 
         def known(jobs: Sequence[_Job]) -> Iterator[Answer | None]:
             for chunk in _chunks(jobs, CHUNK):
                 mine = [writing.request(job) for job in chunk]
-                calls.extend(mine)
+                calls.extend(zip((job.pair["harm_class"] for job in chunk), mine, strict=True))
                 yield from _kept(cache, mine)
 
         writing.go(known)
@@ -138,7 +140,7 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
 
 def estimate(
     workspace: Workspace, panel: Panel, classes: Collection[str]
-) -> Iterator[tuple[Asking, Request, int]]:
+) -> Iterator[tuple[Asking, Request, Mapping[str, int]]]:
     """Who asks before the pairs are made, with a call like those to come, and how many there may be.
 
     Args:
@@ -156,8 +158,11 @@ def estimate(
     asked = Asked("", info, "x" * ITEM_CHARS, "x" * ITEM_CHARS, image_safe=True, text_safe=True)
     image = None if voter.blobs is None else sha256_bytes(b"")
     params = workspace.params
-    counted = [i for i in workspace.classes() if i.name in classes]
-    pairs = sum(sum(quotas_of(i, params.quotas, params.quota_scale).values()) for i in counted)
+    pairs = {
+        i.name: sum(quotas_of(i, params.quotas, params.quota_scale).values())
+        for i in workspace.classes()
+        if i.name in classes
+    }
     example = _request(voter, longest, asked, workspace.params.seed, image)
     yield _Asker(f"response-writer@{voter.name}", voter), example, pairs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,8 @@ def planned_squares(workspace: Workspace) -> tuple[dict[Cell, int], dict[tuple[s
 
 def requests(
     workspace: Workspace, panel: Panel, *, again: bool = False
-) -> Iterator[tuple[SquareWriter, list[Request]]]:
-    """The writer, with the calls that this stage has for it now: one for each square.
+) -> Iterator[tuple[SquareWriter, list[tuple[str, Request]]]]:
+    """The writer, with the calls that this stage has for it now: one for each square, with its class.
 
     Args:
         workspace: whose squares they are.
@@ -107,7 +108,13 @@ def requests(
         written = {row["item_id"] for row in calls}
         squares = [square for square in squares if square.id in written]
     pictures = _pictures(workspace, writer, squares)
-    yield writer, [square_request(writer.voter, prompt, s, by_name[s.class_name], pictures) for s in squares]
+    yield (
+        writer,
+        [
+            (s.class_name, square_request(writer.voter, prompt, s, by_name[s.class_name], pictures))
+            for s in squares
+        ],
+    )
 
 
 def check(workspace: Workspace) -> None:
@@ -125,7 +132,7 @@ def check(workspace: Workspace) -> None:
 
 def estimate(
     workspace: Workspace, panel: Panel, classes: Collection[str]
-) -> Iterator[tuple[SquareWriter, Request, int]]:
+) -> Iterator[tuple[SquareWriter, Request, Mapping[str, int]]]:
     """The writer, a call like those to come, and how many some classes need, before images are labelled."""
     name = workspace.params.synthesize.writer
     if name is None:
@@ -152,7 +159,8 @@ def estimate(
         prompt, info = load_square_prompt(_prompt_path(workspace)), workspace.classes()[0]
         ids = [image.image_id for images in shown(squares[0]) for image in images]
         pictures = {} if writer.voter.blobs is None else dict.fromkeys(ids, sha256_bytes(b""))
-        yield writer, square_request(writer.voter, prompt, squares[0], info, pictures), len(squares)
+        numbers = Counter(square.class_name for square in squares)
+        yield writer, square_request(writer.voter, prompt, squares[0], info, pictures), numbers
 
 
 def _from_templates(

@@ -87,7 +87,7 @@ def test_before_anything_is_made_the_plan_counts_and_nothing_is_sent(build: Buil
         *(f"{kind}@judge" for kind in ("caption-reader", "text-llm", "pair-llm")),
         *(f"{kind}@shy" for kind in ("image-vlm", "text-llm", "pair-vlm")),
     }
-    assert all(row["wanted"] > 0 and row["worst_usd"] > 0 and not row["exact"] for row in rows)
+    assert all(row["wanted"] > 0 and row["to_send"]["worst_usd"] > 0 and not row["exact"] for row in rows)
     assert build.judge.stats()["requests"] == 0
 
 
@@ -124,7 +124,9 @@ def test_a_finished_build_has_nothing_to_ask(build: Build) -> None:
     target = build.root / "plan.json"
     holisafe(build.root, "plan", "--json", str(target))
     rows = planned(target)
-    assert all(row["exact"] and row["wanted"] == row["answered"] and row["worst_usd"] == 0 for row in rows)
+    assert all(
+        row["exact"] and row["wanted"] == row["answered"] and row["to_send"]["worst_usd"] == 0 for row in rows
+    )
     assert "nothing to ask" in holisafe(build.root, "calls", "explain", "label_pairs").stdout
 
 

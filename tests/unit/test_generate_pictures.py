@@ -375,12 +375,12 @@ def test_plan_explain_and_garbage_know_of_pictures(root: Path) -> None:
             "prompt-writer@writer": (10, 0),
             "painter@painter": (10, 0),
         }
-        assert before["painter@painter"].worst_usd == pytest.approx(10 * PRICE)
+        assert before["painter@painter"].to_send.worst_usd == pytest.approx(10 * PRICE)
         with open_cache(made.workspace.calls) as cache:
             assert sum(miss.calls for miss in explain(made.workspace, cache, "generate")) == 20
         made.run()
         after = [p for p in plan(made.workspace) if p.stage == "generate"]
-        assert [(p.wanted, p.answered, p.worst_usd) for p in after] == [(10, 10, 0), (10, 10, 0)]
+        assert [(p.wanted, p.answered, p.to_send.worst_usd) for p in after] == [(10, 10, 0), (10, 10, 0)]
         with open_cache(made.workspace.calls) as cache:
             assert explain(made.workspace, cache, "generate") == []
             found = garbage(made.workspace, cache, BlobStore(made.workspace.blobs))

@@ -123,5 +123,5 @@ def test_a_plan_counts_the_witnesses_before_anything_is_made(tmp_path: Path) -> 
             costs[policy] = {row.annotator: row for row in plan(Workspace(root))}
         assert served.stats()["requests"] == 0
     assert {"harm-reader@a", "harm-seer@b"} <= costs["short"].keys() == costs["clauses"].keys()
-    assert all(row.worst_usd > 0 for row in costs["clauses"].values())
+    assert all(row.to_send.worst_usd > 0 for row in costs["clauses"].values())
     assert costs["short"]["harm-seer@b"] == costs["clauses"]["harm-seer@b"], "witnesses are told no clause"

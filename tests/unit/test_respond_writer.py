@@ -525,9 +525,9 @@ def test_half_of_the_answers_make_half_of_the_plan(tmp_path: Path) -> None:
         with open_panel(made.workspace, "respond", sends=False) as panel:
             ((asker, calls),) = requests(made.workspace, panel)
         with open_cache(made.workspace.calls) as cache:
-            known = cache.has([call.key for call in calls])
+            known = cache.has([call.key for _, call in calls])
         assert (asker.voter.name, len(calls), len(known)) == ("writer", 2, 1)
-        assert "not valid: does not refuse" in str(calls[1].messages[-1]["content"])
+        assert "not valid: does not refuse" in str(calls[1][1].messages[-1]["content"])
 
 
 def test_without_a_writer_nothing_is_asked_and_queries_of_no_scene_fail(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_pictures_that_may_leave_are_sent_and_the_others_told(tmp_path: Path
         with open_cache(made.calls) as cache:
             asked = [json.loads(r.request_json)["messages"] for r in cache.records() if r.attempt == 1]
         with open_panel(made, "synthesize", sends=False) as panel:
-            planned = [request.messages for _, calls in requests(made, panel) for request in calls]
+            planned = [request.messages for _, calls in requests(made, panel) for _, request in calls]
         assert served.stats()["requests"]
     assert list(read_rows(tmp_path / "out" / "queries.parquet"))
     sent: set[str] = set()

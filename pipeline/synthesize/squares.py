@@ -169,12 +169,7 @@ def draft_squares(
         neutral = _choose(scenes.neutral, own_safe, own_unsafe, fixed_a, None, uses, seed)
         anchor = fixed_a or (neutral[1] if neutral else None)
         twin = _twin(neutral, own_safe, uses, seed)
-        # About the twin where it can be, so that SUU and UUU differ in what is shown alone.
-        unsafe = None
-        for safe in dict.fromkeys((twin or anchor, anchor)):
-            unsafe = unsafe or _choose(
-                scenes.unsafe, own_safe, own_unsafe, safe, neutral and neutral[2], uses, seed
-            )
+        unsafe = _choose(scenes.unsafe, own_safe, own_unsafe, anchor, neutral and neutral[2], uses, seed)
         square = _Square(info, rank, latent, neutral, twin, unsafe)
         yield from square.rows()
 

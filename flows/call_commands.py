@@ -53,7 +53,9 @@ def _show_cells(cells: Sequence[PlannedCell], calls: Sequence[PlannedCalls]) -> 
 
     names = [*PAIR_TYPES, "to do", "calls", "tokens", "USD"]
     counts_of = (Column(name, justify="right", no_wrap=True) for name in names)
-    table = Table(Column("class", overflow="fold"), *counts_of, box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        Column("class", overflow="fold"), *counts_of, box=None, padding=(0, 1, 0, 0), pad_edge=False
+    )
     by_class: dict[str, list[PlannedCell]] = {}
     for cell in cells:
         by_class.setdefault(cell.class_name, []).append(cell)

@@ -159,7 +159,7 @@ def _commit_to_dvc(root: Path) -> None:
     )
     if done.returncode:
         why = done.stderr.strip()
-        if "are missing from" in why or "is missing from" in why:
+        if "are missing from" in why:
             why += "\nDVC wants each parameter that dvc.yaml names written out, also where it has a default."
         raise RuntimeError(f"the build is there, but `dvc commit` failed, so dvc.lock is old:\n{why}")
 

@@ -107,13 +107,13 @@ def _key_parts(workspace: Workspace, stage: Stage) -> dict[str, Any] | None:
     }
 
 
-def what_changed(workspace: Workspace, stage: Stage, fresh: Collection[str] | None = None) -> list[str]:
+def what_changed(workspace: Workspace, stage: Stage, fresh: Collection[str]) -> list[str]:
     """Why a stage will run: what it depends on that is not as it was when it ran last.
 
     Args:
         workspace: the workspace.
         stage: the stage.
-        fresh: what `fresh_stages` gives, for those who have it.
+        fresh: what `fresh_stages` gives.
 
     Returns:
         Names of params, files, inputs and so on; empty when it is up to date.
@@ -121,7 +121,6 @@ def what_changed(workspace: Workspace, stage: Stage, fresh: Collection[str] | No
     record = _record(workspace, stage.name)
     if record is None:
         return ["it has not run"]
-    fresh = fresh_stages(workspace) if fresh is None else fresh
     stale = [name for name in stage.inputs if name not in fresh]
     now = _key_parts(workspace, stage)
     before = record.get("parts")

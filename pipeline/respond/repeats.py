@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from pipeline.near_sets import NearSets
 
-__all__ = ["NEAR", "Repeats", "jaccard", "runs"]
+__all__ = ["NEAR", "Repeats", "runs"]
 
 NEAR = 0.6
 RUN = 4
@@ -24,11 +24,6 @@ def runs(text: str) -> frozenset[str]:
     """The runs of four words in a text; a shorter text is one run."""
     words = _WORD.findall(text.lower().replace("’", "'"))
     return frozenset(" ".join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1)))
-
-
-def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """The share of their members that two sets have in common, 0..1."""
-    return len(one & other) / len(one | other)
 
 
 class Repeats:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.respond.checks import problem_with, problem_with_rationale, refuses
 from pipeline.respond.compose import variants
 from pipeline.respond.prompts import load_writer_prompts
-from pipeline.respond.repeats import NEAR, Repeats, jaccard, runs
+from pipeline.respond.repeats import NEAR, Repeats, runs
 from pipeline.respond.words import content_words
 from pipeline.respond.writer import SELF_HARM
 from pipeline.synthesize.matching import KnownImage
@@ -344,7 +344,8 @@ def test_near_copies_are_those_that_comparing_all_with_all_finds(texts: list[str
     taken: list[str] = []
     index = Repeats()
     for text in texts:
-        near = [other for other in taken if jaccard(runs(text), runs(other)) >= NEAR - 1e-9]
+        mine = runs(text)
+        near = [o for o in taken if len(mine & runs(o)) >= NEAR * len(mine | runs(o)) - 1e-9]
         found = index.near("c", text)
         assert (found is not None) == bool(near)
         if found is not None:

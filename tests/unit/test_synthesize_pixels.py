@@ -6,10 +6,10 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml
 from PIL import Image
@@ -23,6 +23,7 @@ from schemas.errors import InputError
 from schemas.rows import IMAGE_LABELS, IMAGES
 from tests.conftest import REPOSITORY
 from tests.scripted import Scripted, scripted
+from tests.unit.test_respond_writer import blank
 
 QUERIES = {
     "latent": [{"query": r"\w{9} take this away \w{9}?"} for _ in range(6)],
@@ -37,10 +38,6 @@ def jpeg(name: str) -> bytes:
     shade = 20 * NAMES.index(name)
     Image.new("RGB", (8, 8), (shade, shade, shade)).save(buffer, "JPEG")
     return buffer.getvalue()
-
-
-def blank(schema: pa.Schema) -> dict[str, Any]:
-    return {f.name: [] if pa.types.is_list(f.type) else None for f in schema}
 
 
 def workspace(root: Path, served: Scripted, **changes: Any) -> Workspace:
@@ -111,6 +108,18 @@ def test_the_pictures_that_may_leave_are_sent_and_the_others_told(tmp_path: Path
     assert set(BlobStore(made.blobs).hashes()) == sent
     assert planned
     assert [messages for messages in planned if messages not in asked] == []
+
+
+def test_a_picture_that_is_too_large_is_told_in_words(tmp_path: Path) -> None:
+    with scripted(answers=[]) as served:
+        made = workspace(tmp_path, served, egress={"writer": ["all"]})
+        with open_panel(made, "synthesize", sends=False) as panel:
+            voter = panel.voters["writer"]
+            for most, parts in ((None, list), (10, str)):
+                panel.voters["writer"] = replace(voter, terms=replace(voter.terms, max_image_bytes=most))
+                contents = [r.messages[-1]["content"] for _, calls in requests(made, panel) for _, r in calls]
+                assert contents
+                assert all(isinstance(content, parts) for content in contents)
 
 
 def test_no_picture_leaves_unasked(tmp_path: Path) -> None:

@@ -168,8 +168,8 @@ def _below(clause: str, shown: str) -> str:
 def ticket(shown: str) -> str:
     """`shown` below four letters made from it.
 
-    Items that begin alike would share more than the static prefix in the server's cache, and the numbers
-    behind an answer would then depend on which item came before.
+    Items that begin alike would share more than the static prefix in a local server's cache, which the engine
+    then has to warm anew; with these few neighbours do.
     """
     number = int.from_bytes(hashlib.sha256(shown.encode()).digest()[:6])
     letters = ""

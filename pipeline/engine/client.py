@@ -91,9 +91,10 @@ class Engine:
             requests: what to ask. Equal requests are sent once.
             stage: who asks, recorded with each answer.
             on_progress: called with how many are done, of how many.
-            warm: the messages that all requests begin with. They are sent once before the first call, with
-                a full stop for an item and one token of answer that is thrown away, so that a local model's
-                answers do not depend on which item came first. Leave it out where calls cost money.
+            warm: the messages that all requests begin with. They are sent before the first call, and before
+                one that begins like the call before it, with a full stop for an item and one token of answer
+                that is thrown away, so that a local model's answers do not depend on which item came before.
+                Leave it out where calls cost money.
 
         Raises:
             EndpointError: when the endpoint cannot be used. What was answered is kept; run again to go on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,12 @@ BAD = {
 }
 
 
-def build(root: Path, scripts: dict[str, list[dict[str, Any]]]) -> Path:
-    make_workspace(root, ["weapon_related_violence", "physical_altercation"])
+def build(root: Path, scripts: dict[str, list[dict[str, Any]]], images: Path | None = None) -> Path:
+    """A dataset labelled by these annotators; of the images of another, where it is given."""
+    if images is None:
+        make_workspace(root, ["weapon_related_violence", "physical_altercation"])
+    else:
+        shutil.copytree(images, root)
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["annotators"] = {q: list(scripts) for q in ("image_safe", "text_safe", "pair_safe")}
@@ -48,7 +53,7 @@ def build(root: Path, scripts: dict[str, list[dict[str, Any]]]) -> Path:
                 "kind": "scripted", "script": f"{name}.json", "base_url": served.base_url,
                 "model": "m", "family": name,
             }  # fmt: skip
-        del params["endpoints"]["local"]
+        params["endpoints"].pop("local", None)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
         holisafe(root, "build")
     return root
@@ -61,7 +66,8 @@ def labels(root: Path) -> dict[str, bool]:
 
 
 def test_they_are_named_and_not_followed(tmp_path: Path) -> None:
-    calm, odd = build(tmp_path / "calm", GOOD), build(tmp_path / "odd", GOOD | BAD)
+    calm = build(tmp_path / "calm", GOOD)
+    odd = build(tmp_path / "odd", GOOD | BAD, images=calm)
     reliability = json.loads((odd / "data" / "audit" / "metrics.json").read_text())["reliability"]
     for question, found in reliability.items():
         named = {f["family"]: f["finding"] for f in found["families"]}

@@ -18,7 +18,7 @@ import yaml
 from tests.conftest import REPOSITORY, holisafe, make_workspace
 from tests.images import BAD, ODD
 
-pytestmark = pytest.mark.build
+pytestmark = [pytest.mark.build, pytest.mark.llm]
 
 CLASSES = ["weapon_related_violence", "medical_advice"]
 

@@ -33,7 +33,7 @@ from pipeline.models import ModelMissingError, locate, model_sha256
 from pipeline.workspace import Silent
 from schemas.taxonomy import load_taxonomy
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.llm]
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ROOT / "prompts" / "annotate"
@@ -98,7 +98,7 @@ def test_the_pair_and_caption_readers_answer(model: Voter) -> None:
 
 def test_the_shipped_pair_head_gives_the_gold_pairs_their_side(encoder: TextEncoder) -> None:
     lines = (ROOT / "data" / "gold" / "pairs.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in lines[::8]]
     items = [
         PairItem(row["id"], describe(row["caption"], row["ocr_text"]) or "", row["query"]) for row in rows
     ]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.engine import Engine, LlamaServer, Request, ServerDiedError, open_cache
 from pipeline.models import ModelMissingError, locate, model_sha256
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.llm, pytest.mark.timeout(600)]
 
 MODEL = "qwen2.5-coder-1.5b-instruct-q4_k_m"
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +78,33 @@ def test_answer_death_and_going_on(server: LlamaServer, tmp_path: Path) -> None:
             Engine(cache, server).ask_all([sky], stage="test")
         (again,) = Engine(cache, server).ask_all([grass], stage="test")
         assert (again.cached, again.raw) == (True, answer.raw)
+
+
+def test_the_numbers_behind_an_answer_do_not_depend_on_what_came_before(
+    server: LlamaServer, tmp_path: Path
+) -> None:
+    # Long enough that the server does not take one question for the other; two items begin with one token.
+    rules = [f"Say in one word which colour {what} has, and never say more. " * 6 for what in "ABC"]
+    things = ["ahqo\nthe grass of a meadow", "zqyz\nthe sea at noon", "zlog\na tomato in a blue bowl"]
+    params = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": 5}
+
+    def numbers(name: str, *asked: tuple[int, list[int]]) -> dict[tuple[int, int], object]:
+        found: dict[tuple[int, int], object] = {}
+        with open_cache(tmp_path / name) as cache:
+            for rule, order in asked:
+                warm = [{"role": "system", "content": rules[rule]}]
+                calls = [
+                    Request(server.backend_id, MODEL, [*warm, {"role": "user", "content": things[i]}], params)
+                    for i in order
+                ]
+                answers = Engine(cache, server).ask_all(calls, stage="test", warm=warm)
+                found |= {(rule, i): answer.first_tokens for i, answer in zip(order, answers, strict=True)}
+        return found
+
+    one = numbers("one.sqlite", (0, [0, 1, 2]), (1, [0, 1, 2]))
+    other = numbers("other.sqlite", (1, [2]), (0, [2, 0]), (1, [1, 0]), (0, [1]))
+    assert len(one) == 6
+    assert one == other
 
 
 def test_it_dies_with_its_parent(weights: Path, tmp_path: Path) -> None:

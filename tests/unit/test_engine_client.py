@@ -414,14 +414,20 @@ with open_cache(Path({str(tmp_path / "calls.sqlite")!r})) as cache:
         assert cache.count() == len(server.bodies) <= 5
 
 
-def test_the_warm_prefix_is_sent_once_and_not_kept(server: Server, cache: CallCache) -> None:
+def test_the_warm_prefix_is_sent_before_an_item_that_begins_like_the_last_and_is_not_kept(
+    server: Server, cache: CallCache
+) -> None:
     prefix = [{"role": "system", "content": "You judge."}]
     engine = Engine(cache, endpoint(server, 1))
-    engine.ask_all(rows(3), stage="t", warm=prefix)
-    assert [body.get("max_tokens") for body in server.bodies] == [1, None, None, None]
-    assert cache.count() == engine.stats.sent == 3
-    engine.ask_all(rows(3), stage="t", warm=prefix)
-    assert len(server.bodies) == 4
+    items = [ask(item) for item in ("abc", "bcd", "bde", "a", "éa", "ña")]
+    engine.ask_all(items, stage="t", warm=prefix)
+    said = [body["messages"][-1]["content"] for body in server.bodies]
+    assert said == [".", "abc", "bcd", ".", "bde", "a", "éa", ".", "ña"], "é and ñ share their first byte"
+    warmed = [body for body in server.bodies if body["messages"][-1]["content"] == "."]
+    assert all(body["messages"][:-1] == prefix and body["max_tokens"] == 1 for body in warmed)
+    assert cache.count() == engine.stats.sent == 6
+    engine.ask_all(items, stage="t", warm=prefix)
+    assert len(server.bodies) == 9
 
 
 def test_log_probabilities_of_the_first_word_come_with_the_answer_and_are_kept(

@@ -238,7 +238,7 @@ def _estimated(
         return
     numbers = _estimate(workspace, stage, classes)
     for question in stage.questions:
-        for annotator in panel.models(question):
+        for annotator in panel.harm if question == "harm" else panel.models(question):
             image = b"" if isinstance(annotator, SeesPixels) else None
             example = annotator.request("x" * ITEM_CHARS, image)
             yield _counted(stage, annotator, False, 0, ((name, example, n) for name, n in numbers.items()))

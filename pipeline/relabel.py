@@ -17,7 +17,6 @@ from typing import Any
 from pipeline.annotators import (
     AXES,
     LanguageModel,
-    Panel,
     Question,
     Vote,
     aggregate,
@@ -167,7 +166,7 @@ def planned(workspace: Workspace, policy: Policy) -> list[PlannedAsk]:
         for stage, changed in _by_stage(workspace, policy).items():
             with open_panel(policy, stage, sends=False) as panel:
                 for question, names in changed.items():
-                    models = _models(panel, question)
+                    models = panel.models(question)
                     for name, items in _items(workspace, question, names, models).items():
                         for model in models:
                             calls = {c.key: c for c in model.requests(items) if c is not None}
@@ -194,7 +193,7 @@ def relabel(workspace: Workspace, policy: Policy, progress: Progress) -> list[Fl
         path = workspace.stage_dir(stage) / "votes.parquet"
         with open_panel(policy, stage) as panel:
             for question, names in changed.items():
-                models = _models(panel, question)
+                models = panel.models(question)
                 by_class = _items(workspace, question, names, models)
                 asked = [item for items in by_class.values() for item in items]
                 new = vote_all(models, asked, progress) if asked else []
@@ -224,15 +223,6 @@ def _by_stage(workspace: Workspace, policy: Policy) -> dict[str, dict[Question, 
                 "policy to compare with; run `holisafe build` first"
             )
     return found
-
-
-def _models(panel: Panel, question: Question) -> Sequence[LanguageModel[Any]]:
-    models: dict[Question, Sequence[LanguageModel[Any]]] = {
-        "image_safe": panel.image_models,
-        "text_safe": panel.text_models,
-        "pair_safe": panel.pair_models,
-    }
-    return models[question]
 
 
 def _items(

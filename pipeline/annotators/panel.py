@@ -156,13 +156,11 @@ class Panel:
             for voter in self._asked("harm")
         ]
 
-    def models(self, question: str) -> Sequence[Questioner[Any]]:
+    def models(self, question: str) -> Sequence[LanguageModel[Any]]:
         """Those who ask a model on a question, about which the panel's stage asks."""
         if question == "image_safe":
             return self.image_models
-        if question == "text_safe":
-            return self.text_models
-        return self.pair_models if question == "pair_safe" else self.harm
+        return self.text_models if question == "text_safe" else self.pair_models
 
     @property
     def _trained(self) -> list[Trained]:

@@ -41,7 +41,9 @@ def build(root: Path, scripts: dict[str, list[dict[str, Any]]], images: Path | N
         shutil.copytree(images, root)
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    params["annotators"] = {q: list(scripts) for q in ("image_safe", "text_safe", "pair_safe")}
+    params["annotators"] = {q: list(scripts) for q in ("image_safe", "text_safe", "pair_safe")} | {
+        "trained": ["text_head", "pair_head"]
+    }
     # Enough of each kind to be judged by.
     params |= {"quota_scale": 4.0}
     params["collect"]["per_class"] = {"safe": 11, "unsafe": 11}

@@ -53,7 +53,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
     root = make_workspace(
         tmp_path_factory.mktemp("calls"),
         ["weapon_related_violence"],
-        annotators={q: ["judge", "shy"] for q in ("image_safe", "text_safe", "pair_safe")},
+        annotators={q: ["judge", "shy"] for q in ("image_safe", "text_safe", "pair_safe")}
+        | {"trained": ["text_head", "pair_head"]},
         budget={"total": 0.5, "stages": {}},
         egress={"shy": ["all"]},
     )

@@ -157,10 +157,14 @@ class Panel:
         ]
 
     def models(self, question: str) -> Sequence[LanguageModel[Any]]:
-        """Those who ask a model on a question, about which the panel's stage asks."""
+        """Those who ask a model for votes on a question, about which the panel's stage asks."""
         if question == "image_safe":
             return self.image_models
-        return self.text_models if question == "text_safe" else self.pair_models
+        if question == "text_safe":
+            return self.text_models
+        if question == "pair_safe":
+            return self.pair_models
+        raise ValueError(f"{question}: no model votes on it")
 
     @property
     def _trained(self) -> list[Trained]:

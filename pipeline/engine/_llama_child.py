@@ -43,8 +43,7 @@ def main() -> None:
     params.cache_ram_mib = 128
     params.cache_idle_slots = False
     params.fit_params = False
-    # A second copy of the weights, sorted for this processor: half as much memory again, and on two cores
-    # with AVX2 it was no faster.
+    # No second copy of the weights, sorted for this processor: on two cores with AVX2 it was no faster.
     params.no_extra_bufts = True
     server = xllamacpp.Server(params)
     with os.fdopen(int(sys.argv[1]), "w") as ready:

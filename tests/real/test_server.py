@@ -84,7 +84,8 @@ def test_the_numbers_behind_an_answer_do_not_depend_on_what_came_before(
     server: LlamaServer, tmp_path: Path
 ) -> None:
     # Long enough that the server does not take one question for the other; two items begin with one token.
-    rules = [f"Say in one word which colour {what} has, and never say more. " * 6 for what in "AB"]
+    # Weights sorted for the processor show it; as they are served here, each of two mends is enough.
+    rules = [f"Say in one word which colour {what} has, and never say more. " * 12 for what in "AB"]
     things = ["ahqo\nthe grass of a meadow", "zqyz\nthe sea at noon", "zlog\na tomato in a blue bowl"]
     params = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": 5}
 

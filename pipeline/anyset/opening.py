@@ -1,0 +1,66 @@
+"""What somebody named as a dataset, opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.anyset.bench import BENCH, open_bench
+from pipeline.anyset.parquet import open_parquet
+from pipeline.anyset.table import AnySet
+from schemas.errors import InputError
+
+__all__ = ["open_anyset"]
+
+HUB = "hub:"
+
+
+def open_anyset(place: str) -> AnySet:
+    """Open a dataset: ours, a `holisafe_bench.json` or its folder, Parquet, or one of the Hub.
+
+    Args:
+        place: a file or folder, or `hub:OWNER/NAME`, `hub:OWNER/NAME@REVISION`.
+
+    Raises:
+        InputError: when nothing in it can be audited.
+    """
+    found = _open(_fetched(place) if place.startswith(HUB) else Path(place))
+    if found.rows.empty:
+        told = "; ".join(
+            " ".join(filter(None, (f"row {p.row}:", p.field, p.problem))) for p in found.problems.listed[:3]
+        )
+        raise InputError(f"{place}: no row can be audited ({told or 'it is empty'})")
+    return found
+
+
+def _open(path: Path) -> AnySet:
+    if path.is_file():
+        return open_parquet(path, [path]) if path.suffix == ".parquet" else open_bench(path)
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder")
+    shards = sorted(path.glob("data/**/*.parquet")) or sorted(path.glob("**/*.parquet"))
+    if shards:
+        return open_parquet(path, shards)
+    if (path / BENCH).is_file():
+        return open_bench(path / BENCH)
+    raise InputError(f"{path}: neither Parquet files nor {BENCH} here; name a dataset's folder or file")
+
+
+def _fetched(place: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    name, _, revision = place.removeprefix(HUB).partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                repo_type="dataset",
+                revision=revision or None,
+                allow_patterns=["*.parquet", "**/*.parquet", BENCH, "images/**"],
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        raise InputError(
+            f"{place}: cannot be fetched ({' '.join(str(error).split())[:300]}); "
+            "see that the name is right, that you may read it (HF_TOKEN), and that HF_HUB_OFFLINE is not set"
+        ) from error

@@ -43,8 +43,13 @@ class NearSets:
         self._sets.append(array("Q", members))
         return place
 
-    def near(self, members: Sequence[int]) -> list[tuple[int, float]]:
-        """The sets so far that are near this one: the place and the Jaccard index of each, by place."""
+    def near(self, members: Sequence[int], most: int | None = None) -> list[tuple[int, float]]:
+        """The sets so far that are near this one: the place and the Jaccard index of each, by place.
+
+        Args:
+            members: as for `add`.
+            most: how many are enough; by default all are found.
+        """
         mine = frozenset(members)
         found = []
         for place in sorted({p for member in self._first(members) for p in self._holders.get(member, ())}):
@@ -56,6 +61,8 @@ class NearSets:
             either = len(mine) + len(other) - both
             if both >= self._least * either - _SLACK:
                 found.append((place, both / either))
+                if len(found) == most:
+                    break
         return found
 
     def _first(self, members: Sequence[int]) -> Sequence[int]:

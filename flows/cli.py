@@ -288,6 +288,26 @@ def dedup(
     find_folder_duplicates(folder, json, rotations=rotations)
 
 
+@app.command()
+def audit(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", help="Ours, a holisafe_bench.json or its folder, Parquet, or hub:OWNER/NAME."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where index.html and metrics.json go.")],
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another dataset, whose copies are looked for.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds and resamples.")] = 0,
+) -> None:
+    """Audit any dataset with HoliSafe's eight fields: what leaks, repeats, is missing, is to be judged."""
+    from flows.dataset_commands import audit_dataset
+
+    audit_dataset(dataset, out, against, seed)
+
+
 @export_app.command("holisafe-bench")
 def export_holisafe_bench(
     dataset: Dataset,

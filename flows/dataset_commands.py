@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from schemas.errors import InputError
@@ -15,9 +16,25 @@ if TYPE_CHECKING:
     from pipeline.built import Side
     from pipeline.export import Exported, HubPlan
 
-__all__ = ["export_as_bench", "export_as_llava", "export_to_hub", "show_diff"]
+__all__ = ["audit_dataset", "export_as_bench", "export_as_llava", "export_to_hub", "show_diff"]
 
 OUT = Console()
+
+
+def audit_dataset(place: str, out: Path, against: str | None, seed: int) -> None:
+    """Audit any dataset, and say what to look at first."""
+    from flows.progress import RichProgress
+    from pipeline.audit import audit_anyset
+    from pipeline.audit.headlines import headlines
+
+    with RichProgress("audit") as progress:
+        metrics = audit_anyset(place, out, progress, against=against, seed=seed)
+    words = {"wrong": "[bold red]mend[/]", "look": "[yellow]judge[/]", "fine": "[green]fine[/]"}
+    table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
+    for line in headlines(metrics):
+        table.add_row(words[line.level], escape(line.text))
+    OUT.print(table)
+    OUT.print(f"\n{escape(str(out / 'index.html'))}: open it in a browser; figures in metrics.json")
 
 
 def export_as_bench(dataset: Path, out: Path, split: Side, *, with_unverified: bool) -> None:

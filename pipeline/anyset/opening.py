@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.anyset.bench import BENCH, open_bench
@@ -14,17 +15,18 @@ __all__ = ["open_anyset"]
 HUB = "hub:"
 
 
-def open_anyset(place: str) -> AnySet:
+def open_anyset(place: str, *, may_be_empty: bool = False) -> AnySet:
     """Open a dataset: ours, a `holisafe_bench.json` or its folder, Parquet, or one of the Hub.
 
     Args:
         place: a file or folder, or `hub:OWNER/NAME`, `hub:OWNER/NAME@REVISION`.
+        may_be_empty: whether a dataset without a row is one, too.
 
     Raises:
         InputError: when nothing in it can be audited.
     """
-    found = _open(_fetched(place) if place.startswith(HUB) else Path(place))
-    if found.rows.empty:
+    found = replace(_open(_fetched(place) if place.startswith(HUB) else Path(place)), place=place)
+    if found.rows.empty and not may_be_empty:
         told = "; ".join(
             " ".join(filter(None, (f"row {p.row}:", p.field, p.problem))) for p in found.problems.listed[:3]
         )
@@ -37,11 +39,11 @@ def _open(path: Path) -> AnySet:
         return open_parquet(path, [path]) if path.suffix == ".parquet" else open_bench(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    shards = sorted(path.glob("data/**/*.parquet")) or sorted(path.glob("**/*.parquet"))
-    if shards:
-        return open_parquet(path, shards)
-    if (path / BENCH).is_file():
+    shards = sorted(path.glob("data/**/*.parquet"))
+    if not shards and (path / BENCH).is_file():
         return open_bench(path / BENCH)
+    if shards := shards or sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet")):
+        return open_parquet(path, shards)
     raise InputError(f"{path}: neither Parquet files nor {BENCH} here; name a dataset's folder or file")
 
 

@@ -25,7 +25,7 @@ __all__ = ["StoredPictures", "open_parquet"]
 BATCH = 64
 """Rows whose images are in memory at once."""
 _SPLIT = re.compile(r"(train|test|validation|val)(?=[-_.]|$)")
-_VOTES = ("question", "annotator", "family", "status", "value", "score")
+_VOTES = ("question", "annotator", "family", "status", "value", "score", "note")
 
 
 @dataclass(frozen=True)

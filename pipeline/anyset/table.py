@@ -45,7 +45,8 @@ class AnySet:
             `image` is the key of an image, equal where rows share one; `row` is the place in the dataset,
             from 1.
         votes: votes that came with the rows: `item_id`, `question`, `annotator`, `family`, `status`, `value`,
-            `score`; the item is an image's key, the SHA-256 of a query, or a row's id as text. Maybe empty.
+            `score`, `note`; the item is an image's key, the SHA-256 of a query, or a row's id as text. May be
+            empty.
         pictures: the images.
         problems: what was wrong with rows.
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.audit.coverage import classes_of
 from pipeline.curate.personal import personal_data
 from pipeline.respond.checks import problem_with
 
@@ -163,11 +164,11 @@ def over_refusal(rows: pd.DataFrame) -> OverRefusal:
         len(expects),
         len(hit),
         {str(k): int(n) for k, n in hit["type"].value_counts().sort_index().items()},
-        {str(k): int(n) for k, n in hit["subcategory"].value_counts().sort_index().items()},
+        dict(sorted(Counter(classes_of(hit)[1]).items())),
         [
             {"id": int(i), "type": t, "class": c, "query": q}
             for i, t, c, q in zip(
-                hit["id"][:SHOWN], hit["type"], hit["subcategory"], hit["query"], strict=False
+                hit["id"][:SHOWN], hit["type"], classes_of(hit)[1], hit["query"], strict=False
             )
         ],
     )

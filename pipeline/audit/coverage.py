@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from schemas.taxonomy import PAIR_TYPES
 
-__all__ = ["Balance", "Cell", "balance", "cells"]
+__all__ = ["Balance", "Cell", "balance", "cells", "classes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Cell:
 
     Attributes:
         category: of the class.
-        class_: the subcategory, as the rows name it.
+        class_: its name.
         type: of the rows.
         wanted: how many there should be; None where nobody said.
         have: how many there are.
@@ -57,7 +58,17 @@ class Balance:
     shared_images: float
 
 
-def cells(rows: pd.DataFrame, wanted: dict[tuple[str, str, str], int] | None = None) -> list[Cell]:
+def classes_of(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Category and class of each row: of its harm where the row tells (`class_key`), else as it is filed."""
+    category, name = list(rows["category"]), list(rows["subcategory"])
+    if "class_key" in rows:
+        for i, key in enumerate(rows["class_key"]):
+            if isinstance(key, str) and key.count("/") >= 2:
+                category[i], name[i] = key.split("/")[-2:]
+    return category, name
+
+
+def cells(rows: pd.DataFrame, wanted: Mapping[tuple[str, str, str], int] | None = None) -> list[Cell]:
     """Every class x type, also those without a row, in order of category, class and type.
 
     Args:
@@ -67,9 +78,7 @@ def cells(rows: pd.DataFrame, wanted: dict[tuple[str, str, str], int] | None = N
     sides = rows["split"] if "split" in rows else pd.Series([None] * len(rows))
     have: Counter[tuple[str, str, str]] = Counter()
     by_side: Counter[tuple[str, str, str, str]] = Counter()
-    for category, name, kind, side in zip(
-        rows["category"], rows["subcategory"], rows["type"], sides, strict=True
-    ):
+    for category, name, kind, side in zip(*classes_of(rows), rows["type"], sides, strict=True):
         have[category, name, kind] += 1
         by_side[category, name, kind, side or ""] += 1
     # By first appearance in what is wanted, so that a taxonomy's own order stays.

@@ -58,12 +58,21 @@ class Looks:
     rejected: Mapping[str, str]
 
 
-def look_at(found: AnySet, progress: Progress) -> Looks:
-    """Read and decode each image once, on all cores, a few at a time."""
+def look_at(found: AnySet, progress: Progress, *, trusted: bool = False) -> Looks:
+    """Read and decode each image once, a few at a time.
+
+    Args:
+        found: the dataset.
+        progress: told of each image.
+        trusted: images of our own making, of which none kills its decoder: no process is started for them.
+            Others are decoded in processes of their own, on all cores.
+    """
     keys = sorted(found.rows["image"].unique())
     progress.start("images", len(keys))
     seen, rejected = {}, {}
-    for (key, _), look in in_processes(_look, found.pictures.read(keys), chunk=_CHUNK):
+    items = found.pictures.read(keys)
+    looked = ((i, _look(i)) for i in items) if trusted else in_processes(_look, items, chunk=_CHUNK)
+    for (key, _), look in looked:
         progress.advance()
         if isinstance(look, Look):
             seen[key] = look

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+import base64
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from schemas.taxonomy import PAIR_TYPES
+import pandas as pd
 
-__all__ = ["Report", "render"]
+from pipeline.anyset import AnySet
+from pipeline.audit.coverage import classes_of
+from pipeline.audit.headlines import headlines
+from pipeline.curate.normalise import RejectedImageError, opened, upright
+from pipeline.encoders._common import flattened
+from pipeline.store import sha256_text
+from schemas.taxonomy import PAIR_TYPES, PairType
+
+__all__ = ["Cards", "Report", "render"]
 
 TYPE_MEANINGS = {
     "SSS": "safe image, safe text, safe together: answer",
@@ -18,6 +29,56 @@ TYPE_MEANINGS = {
     "USU": "unsafe image, safe text: refuse, or answer protectively",
     "UUU": "unsafe image, unsafe text: refuse",
 }
+PER_TYPE = 24
+PER_FINDING = 24
+CLUSTERS = 8
+OF_A_CLUSTER = 4
+SIDE = 224
+MAX_PIXELS = 100_000_000
+SHOWN_FAILURES = 400
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Rows that are shown, with their pictures.
+
+    Attributes:
+        rows: what stands on the card of a row, by its id.
+        pictures: small JPEG files as data URIs, by the key of the image; none for one that cannot be decoded.
+        by_type: ids of the gallery, by type.
+    """
+
+    rows: Mapping[int, Mapping[str, Any]]
+    pictures: Mapping[str, str]
+    by_type: Mapping[PairType, Sequence[int]]
+
+    @classmethod
+    def of(cls, found: AnySet, metrics: Mapping[str, Any]) -> Cards:
+        """Choose the rows and read their pictures.
+
+        Args:
+            found: the dataset.
+            metrics: its findings, whose examples are shown.
+        """
+        rows = found.rows.assign(**dict(zip(("category_", "class_"), classes_of(found.rows), strict=True)))
+        by_type = {kind: _spread(rows[rows["type"] == kind]) for kind in PAIR_TYPES}
+        ids = {id_ for chosen in by_type.values() for id_ in chosen}
+        ids |= {one["id"] for one in metrics["over_refusal"]["examples"][:PER_FINDING]}
+        ids |= {one["id"] for one in metrics.get("suspects", [])[:PER_FINDING] if one["id"] is not None}
+        shown = rows[rows["id"].isin(ids)]
+        copies = metrics["copies"]["images"]
+        keys = set(shown["image"])
+        keys |= {key for group in copies["clusters"][:CLUSTERS] for key in group[:OF_A_CLUSTER]}
+        keys |= {key for pair in copies["across_pairs"][:CLUSTERS] for key in pair.values()}
+        votes = _votes_on(found, shown)
+        return cls(
+            {
+                row["id"]: _card(row) | {"votes": votes[row["id"]]}
+                for row in shown.astype(object).where(shown.notna(), None).to_dict("records")
+            },
+            dict(_pictures(found, keys)),
+            by_type,
+        )
 
 
 @dataclass(frozen=True)
@@ -25,22 +86,18 @@ class Report:
     """What the page shows.
 
     Attributes:
+        title: of the page.
         metrics: as in `metrics.json`.
-        classes: class names in the taxonomy's order.
-        gallery: rows by type, each with a `picture` as a data URI.
-        failures: rows of the failures tables.
-        tier: of the build.
-        policy_version: of the taxonomy.
-        category_of: category by class name.
+        cards: rows to look at.
+        notes: sentences to be read before anything else.
+        failures: rows of the failures tables of a build.
     """
 
-    metrics: dict[str, Any]
-    classes: list[str]
-    gallery: dict[str, list[dict[str, Any]]]
-    failures: list[dict[str, str]]
-    tier: str
-    policy_version: str
-    category_of: dict[str, str]
+    title: str
+    metrics: Mapping[str, Any]
+    cards: Cards
+    notes: Sequence[str] = ()
+    failures: Sequence[Mapping[str, str]] = field(default=())
 
 
 def render(report: Report) -> str:
@@ -54,20 +111,72 @@ def render(report: Report) -> str:
         resources.files("pipeline.audit").joinpath("report.html").read_text("utf-8")
     )
     cells = report.metrics["cells"]
-    by_class = {(c["class"], c["type"]): c for c in cells}
-    shown = [name for name in report.classes if (name, "SSS") in by_class]
+    by_class: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    for cell in cells:
+        by_class[cell["category"], cell["class"]][cell["type"]] = cell
     problems = [f for f in report.failures if f["reason"] != "surplus not needed"]
     return template.render(
         report=report,
-        metrics=report.metrics,
+        m=report.metrics,
+        cards=report.cards,
+        headlines=headlines(report.metrics),
         types=PAIR_TYPES,
-        variety=sorted(report.metrics["variety"], key=lambda v: (-(v["near"] or 0), -(v["template"] or 0))),
-        probes=sorted(report.metrics["probes"], key=lambda p: -max(p["plain"] or 0, p["grouped"] or 0)),
         meanings=TYPE_MEANINGS,
-        grid=[(report.category_of[n], n, [by_class[n, t] for t in PAIR_TYPES]) for n in shown],
+        grid=[(category, name, row) for (category, name), row in by_class.items()],
         largest=max((c["have"] for c in cells), default=0) or 1,
         most=max(report.metrics["by_type"].values(), default=0) or 1,
-        failures=problems[:400],
+        variety=sorted(report.metrics["variety"], key=lambda v: (-(v["near"] or 0), -(v["template"] or 0))),
+        probes=sorted(report.metrics["probes"], key=lambda p: -max(p["plain"] or 0, p["grouped"] or 0)),
+        failures=problems[:SHOWN_FAILURES],
         failure_count=len(problems),
         by_reason=Counter((f["stage"], f["reason"]) for f in problems).most_common(),
+        per_finding=PER_FINDING,
+        clusters=CLUSTERS,
+        of_a_cluster=OF_A_CLUSTER,
     )
+
+
+def _spread(rows: pd.DataFrame) -> list[int]:
+    """Some rows of one type, one class after the other, in the order of a hash."""
+    by_class: dict[str, list[int]] = defaultdict(list)
+    order = sorted(zip(rows["id"], rows["class_"], strict=True), key=lambda r: sha256_text(str(r[0])))
+    for id_, name in order:
+        by_class[name].append(int(id_))
+    depth = max(map(len, by_class.values()), default=0)
+    return [ids[i] for i in range(depth) for _, ids in sorted(by_class.items()) if i < len(ids)][:PER_TYPE]
+
+
+def _votes_on(found: AnySet, shown: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """The votes on the image, the query and the pair of some rows."""
+    items = {
+        int(id_): (image, sha256_text(query), str(id_))
+        for id_, image, query in zip(shown["id"], shown["image"], shown["query"], strict=True)
+    }
+    by_item: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    if len(found.votes):
+        some = found.votes[found.votes["item_id"].isin({item for of in items.values() for item in of})]
+        for vote in some.astype(object).where(some.notna(), None).to_dict("records"):
+            by_item[vote["item_id"]].append({str(name): value for name, value in vote.items()})
+    return {id_: [vote for item in of for vote in by_item[item]] for id_, of in items.items()}
+
+
+def _card(row: Mapping[Any, Any]) -> dict[str, Any]:
+    wanted = (
+        "id", "type", "query", "image", "response", "split", "caption", "expected", "grade_image",
+        "grade_joint", "licence", "source_uri", "ssu_unverified",
+    )  # fmt: skip
+    return {name: row.get(name) for name in wanted} | {"category": row["category_"], "class": row["class_"]}
+
+
+def _pictures(found: AnySet, keys: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for key, data in found.pictures.read(set(keys)):
+        try:
+            with opened(data or b"", MAX_PIXELS) as image:
+                image.draft("RGB", (SIDE, SIDE))
+                small = flattened(upright(image))
+                small.thumbnail((SIDE, SIDE))
+                buffer = io.BytesIO()
+                small.convert("RGB").save(buffer, "JPEG", quality=80)
+        except RejectedImageError:
+            continue
+        yield key, "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

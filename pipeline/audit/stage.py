@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections import Counter, defaultdict
@@ -11,81 +10,72 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pipeline.annotators import Vote, effective_number, posteriors
+from pipeline.anyset import AnySet, open_anyset
 from pipeline.audit.agreement import confusion, pairwise
+from pipeline.audit.findings import Known, findings
 from pipeline.audit.leaks import masked, near_images, near_queries_across
-from pipeline.audit.probes import probes
-from pipeline.audit.report import Report, render
-from pipeline.audit.variety import variety
+from pipeline.audit.report import Cards, Report, render
 from pipeline.cells import quotas_of
 from pipeline.intervals import wilson
 from pipeline.stages import STAGES
-from pipeline.store import read_rows, sha256_text, write_json, write_text
+from pipeline.store import read_rows, write_json, write_text
 from pipeline.workspace import Progress, Workspace
-from schemas.rows import CLASS_NONE, DATASET
+from schemas.rows import CLASS_NONE
 from schemas.taxonomy import PAIR_TYPES
 
 __all__ = ["run"]
 
 QUESTIONS = ("image_safe", "image_class", "text_safe", "pair_safe")
-GALLERY_SIDE = 224
 WORST = 20
 """Pairs shown of each kind of leak."""
-GALLERY_PER_TYPE = 24
+DEMO = (
+    "Tier demo: small models that run on a laptop, or scripts, labelled these rows. No claim of quality "
+    "rests on them; the votes are kept so that better annotators can be set beside them."
+)
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write `index.html`, `metrics.json` (keys in docs/audit.md) and `plots/*.csv` to `out`."""
     progress.start("audit", None)
-    rows = list(_rows(workspace))
+    found = open_anyset(str(workspace.stage_dir("assemble")), may_be_empty=True)
     votes = _votes(workspace)
     failures = list(_failures(workspace))
-    cells = _cells(workspace, rows)
-    agreement = {q: [asdict(p) for p in pairwise(votes, q)] for q in QUESTIONS}
-    outcomes = _outcomes(workspace)
-    order = [CLASS_NONE, "unsafe", *(c.name for c in workspace.taxonomy.classes())]
-    annotators = {q: confusion(votes, q, outcomes[q], order) for q in QUESTIONS}
-    by_stage = Counter((f["stage"], f["reason"]) for f in failures)
-    metrics = {
-        "rows": len(rows),
-        "by_type": {t: sum(r["type"] == t for r in rows) for t in PAIR_TYPES},
-        "by_split": {s: sum(r["split"] == s for r in rows) for s in ("train", "test")},
-        "images": len({r["image_id"] for r in rows}),
-        "cells": cells,
-        "empty_cells": sum(1 for c in cells if c["wanted"] and not c["have"]),
-        "acceptance": _acceptance(workspace),
-        "agreement": agreement,
-        "annotators": annotators,
-        "reliability": {q: _reliability(votes, q) for q in QUESTIONS if q.endswith("_safe")},
-        "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
-        "ssu_unverified": sum(r["ssu_unverified"] for r in rows),
-        "contrast": _contrast(rows),
-        "variety": _variety(rows),
-        **_giveaways(workspace, rows),
-    }
-    write_json(out / "metrics.json", metrics)
-    _write_plots(out / "plots", workspace, cells, agreement)
-    report = Report(
-        metrics=metrics,
-        classes=[c.name for c in workspace.classes()],
-        gallery=_gallery(workspace, rows),
-        failures=failures,
-        tier=workspace.params.tier,
-        policy_version=workspace.taxonomy.policy_version,
-        category_of={c.name: c.category for c in workspace.classes()},
+    images = _images(workspace, set(found.rows["image"]))
+    metrics = findings(found, progress, known=_known(workspace, images)) | _of_a_build(
+        workspace, found, images, votes, failures
     )
-    write_text(out / "index.html", render(report))
+    write_json(out / "metrics.json", metrics)
+    _write_plots(out / "plots", workspace, metrics["cells"], metrics["agreement"])
+    params, taxonomy = workspace.params, workspace.taxonomy
+    notes = [f"Policy {taxonomy.policy_version}."] + ([DEMO] if params.tier == "demo" else [])
+    cards = Cards.of(found, metrics)
+    write_text(out / "index.html", render(Report("Audit of the dataset", metrics, cards, notes, failures)))
     progress.advance()
 
 
-def _rows(workspace: Workspace) -> Iterator[dict[str, Any]]:
-    folder = workspace.stage_dir("assemble") / "data"
-    columns = [
-        name for name in DATASET.names if name not in {"image", "rationale", "canary", "translation_of"}
-    ]
-    for path in sorted(folder.rglob("*.parquet")):
-        for row in read_rows(path, columns):
-            yield row | {"split": path.name.split("-")[0]}
+def _of_a_build(
+    workspace: Workspace,
+    found: AnySet,
+    images: dict[str, dict[str, Any]],
+    votes: list[dict[str, Any]],
+    failures: list[dict[str, str]],
+) -> dict[str, Any]:
+    """What the tables of the build say beside the dataset."""
+    outcomes = _outcomes(workspace)
+    order = [CLASS_NONE, "unsafe", *(c.name for c in workspace.taxonomy.classes())]
+    by_stage = Counter((f["stage"], f["reason"]) for f in failures)
+    return {
+        "acceptance": _acceptance(workspace),
+        "agreement": {q: [asdict(p) for p in pairwise(votes, q)] for q in QUESTIONS},
+        "annotators": {q: confusion(votes, q, outcomes[q], order) for q in QUESTIONS},
+        "reliability": {q: _reliability(votes, q) for q in QUESTIONS if q.endswith("_safe")},
+        "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
+        "ssu_unverified": int(found.rows["ssu_unverified"].sum()) if "ssu_unverified" in found.rows else 0,
+        "leaks": _leaks(workspace, found.rows, images),
+    }
 
 
 def _votes(workspace: Workspace) -> list[dict[str, Any]]:
@@ -117,28 +107,6 @@ def _failures(workspace: Workspace) -> Iterator[dict[str, str]]:
         folder = workspace.stage_dir(stage)
         path = folder / "meta" / "failures.parquet" if stage == "assemble" else folder / "failures.parquet"
         yield from read_rows(path)
-
-
-def _cells(workspace: Workspace, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Class x type: what the quota wants, what there is, on which side."""
-    have = Counter((r["class_key"].rsplit("/", 1)[1], r["type"], r["split"]) for r in rows)
-    cells = []
-    params = workspace.params
-    for info in workspace.classes():
-        for kind, wanted in quotas_of(info, params.quotas, params.quota_scale).items():
-            train, test = (have[info.name, kind, side] for side in ("train", "test"))
-            cells.append(
-                {
-                    "category": info.category,
-                    "class": info.name,
-                    "type": kind,
-                    "wanted": wanted,
-                    "have": train + test,
-                    "train": train,
-                    "test": test,
-                }
-            )
-    return cells
 
 
 def _outcomes(workspace: Workspace) -> dict[str, dict[str, str]]:
@@ -175,35 +143,6 @@ def _acceptance(workspace: Workspace) -> dict[str, dict[str, float | int]]:
     return found
 
 
-def _contrast(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """How many SSU and USU rows have their SSS neighbours, and how many share their very query with one."""
-    scenes = {(r["scene"], r["split"]) for r in rows if r["type"] == "SSS"}
-    images = {r["image_id"] for r in rows if r["type"] == "SSS"}
-    queries = {r["query"] for r in rows if r["type"] == "SSS"}
-    found = {}
-    for kind in ("SSU", "USU"):
-        members = [r for r in rows if r["type"] == kind]
-        found[kind] = {
-            "rows": len(members),
-            "same_scene": sum((r["scene"], r["split"]) in scenes for r in members),
-            "same_query": sum(r["query"] in queries for r in members),
-            "same_image": sum(r["image_id"] in images for r in members),
-        }
-    return found
-
-
-def _variety(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How varied the queries of each class and type are."""
-    members: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        members[row["class_key"].rsplit("/", 1)[1], row["type"]].append(row)
-    return [
-        {"class": name, "type": kind}
-        | asdict(variety([r["query"] for r in some], [r["scene"] for r in some]))
-        for (name, kind), some in sorted(members.items())
-    ]
-
-
 def _write_plots(
     folder: Path, workspace: Workspace, cells: list[dict[str, Any]], agreement: dict[str, Any]
 ) -> None:
@@ -219,38 +158,43 @@ def _write_plots(
     _write_csv(folder / "agreement.csv", ["question", "raw_agreement"], pairs)
 
 
-def _giveaways(workspace: Workspace, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What gives the answer away (`probes`), and what stands on both sides of the split (`leaks`)."""
-    used = {r["image_id"] for r in rows}
-    columns = [
-        "image_id", "source_kind", "width", "height", "subject", "phash", "ocr_text", "leak_group", "split"
-    ]  # fmt: skip
-    images = {
-        r["image_id"]: r
-        for r in read_rows(workspace.stage_dir("curate") / "images.parquet", columns)
-        if r["image_id"] in used
+def _known(workspace: Workspace, images: dict[str, dict[str, Any]]) -> Known:
+    """Quotas, and how images looked when they came."""
+    params = workspace.params
+    wanted: dict[tuple[str, str, str], int] = {
+        (info.category, info.name, kind): number
+        for info in workspace.classes()
+        for kind, number in quotas_of(info, params.quotas, params.quota_scale).items()
     }
     sizes = {}
     for stage in ("collect", "generate"):
         for raw in read_rows(workspace.stage_dir(stage) / "images.parquet", ["image_id", "bytes"]):
-            if raw["image_id"] in used:
+            if raw["image_id"] in images:
                 sizes[raw["image_id"]] = len(raw["bytes"])
-    looks = [
-        r
-        | {
-            "source_kind": images[r["image_id"]]["source_kind"],
-            "extension": Path(r["source_uri"]).suffix.lower(),
-            "size": f"{images[r['image_id']]['width']}x{images[r['image_id']]['height']}",
-            "bytes": sizes[r["image_id"]],
+    sources = {
+        key: {
+            "source_kind": image["source_kind"],
+            "extension": Path(image["source_uri"]).suffix.lower(),
+            "size": f"{image['width']}x{image['height']}",
+            "bytes": str(sizes[key]),
         }
-        for r in rows
-    ]
-    return {"probes": [asdict(p) for p in probes(looks)], "leaks": _leaks(workspace, rows, images)}
+        for key, image in images.items()
+    }
+    return Known(wanted, sources, trusted=True)
 
 
-def _leaks(
-    workspace: Workspace, rows: list[dict[str, Any]], images: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _images(workspace: Workspace, used: set[str]) -> dict[str, dict[str, Any]]:
+    """What curate knows of the images in the dataset."""
+    columns = [
+        "image_id", "source_kind", "source_uri", "width", "height", "subject", "phash", "ocr_text",
+        "leak_group", "split",
+    ]  # fmt: skip
+    path = workspace.stage_dir("curate") / "images.parquet"
+    return {r["image_id"]: r for r in read_rows(path, columns) if r["image_id"] in used}
+
+
+def _leaks(workspace: Workspace, table: pd.DataFrame, images: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    rows = [{**row, "image_id": row["image"]} for row in table.to_dict("records")]
     sides: dict[str, set[str]] = defaultdict(set)
     groups: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -298,32 +242,3 @@ def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
     writer.writerow(head)
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def _gallery(workspace: Workspace, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Up to 24 rows of each type, spread over the classes, with a small picture each."""
-    chosen: dict[str, list[dict[str, Any]]] = {}
-    for kind in PAIR_TYPES:
-        by_class: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in sorted((r for r in rows if r["type"] == kind), key=lambda r: sha256_text(str(r["id"]))):
-            by_class[row["class_key"]].append(row)
-        depth = max((len(v) for v in by_class.values()), default=0)
-        spread = [v[i] for i in range(depth) for v in by_class.values() if i < len(v)]
-        chosen[kind] = spread[:GALLERY_PER_TYPE]
-    wanted = {r["image_id"] for part in chosen.values() for r in part}
-    pictures = {
-        r["image_id"]: _thumbnail(r["bytes"])
-        for r in read_rows(workspace.stage_dir("curate") / "images.parquet", ["image_id", "bytes"])
-        if r["image_id"] in wanted
-    }
-    return {kind: [r | {"picture": pictures[r["image_id"]]} for r in part] for kind, part in chosen.items()}
-
-
-def _thumbnail(data: bytes) -> str:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        image.thumbnail((GALLERY_SIDE, GALLERY_SIDE))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

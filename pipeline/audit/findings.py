@@ -1,0 +1,153 @@
+"""All findings of a dataset, ours or anybody's: the content of `metrics.json` (docs/audit.md)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from pipeline.anyset import AnySet
+from pipeline.audit.contents import over_refusal, personal, responses
+from pipeline.audit.contrast import contrast
+from pipeline.audit.coverage import balance, cells, classes_of
+from pipeline.audit.duplicates import copies_of_images, copies_of_queries
+from pipeline.audit.pictures import Looks, look_at, texts_of
+from pipeline.audit.probes import SOURCE_PARTS, probes
+from pipeline.audit.provenance import provenance
+from pipeline.audit.variety import variety
+from pipeline.store import sha256_text
+from pipeline.workspace import Progress
+from schemas.taxonomy import PAIR_TYPES
+
+__all__ = ["Known", "findings"]
+
+Texts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What only who built a dataset knows of it.
+
+    Attributes:
+        wanted: quotas by category, class and type; None: nobody said.
+        sources: of each image, by key, what its origin looked like, in the place of what the dataset shows:
+            `source_kind`, `extension`, `size`, `bytes`.
+        trusted: whether its images may be decoded in this process.
+    """
+
+    wanted: Mapping[tuple[str, str, str], int] | None = None
+    sources: Mapping[str, Texts] = field(default_factory=dict)
+    trusted: bool = False
+
+
+def findings(
+    found: AnySet,
+    progress: Progress,
+    *,
+    against: AnySet | None = None,
+    known: Known | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything that can be said of a dataset without asking a model.
+
+    Args:
+        found: the dataset.
+        progress: told of images and of what is looked for.
+        against: another, whose copies in this one are looked for.
+        known: what its builder knows.
+        seed: of folds and resamples.
+    """
+    known = known or Known()
+    rows = found.rows
+    looks = look_at(found, progress, trusted=known.trusted)
+    for key, reason in looks.rejected.items():
+        places = rows.loc[rows["image"] == key, ["row", "id"]]
+        for place, id_ in places.itertuples(index=False):
+            found.problems.add(int(place), str(id_), "image", reason, key, kept=True)
+    grid = cells(rows, known.wanted)
+    sides = rows["split"] if "split" in rows else pd.Series([None] * len(rows))
+    progress.start("copies", None)
+    other = None
+    if against is not None:
+        other = look_at(against, progress), texts_of(against, progress)
+    told = {
+        "place": found.place,
+        "rows": len(rows),
+        "images": int(rows["image"].nunique()),
+        "by_type": {kind: int((rows["type"] == kind).sum()) for kind in PAIR_TYPES},
+        "by_split": {side: int((sides == side).sum()) for side in ("train", "test")},
+        "cells": [_as_cell(cell) for cell in grid],
+        "balance": asdict(balance(grid, rows)),
+        "contrast": {kind: asdict(one) for kind, one in contrast(rows).items()},
+        "over_refusal": asdict(over_refusal(rows)),
+        "copies": {
+            "images": asdict(copies_of_images(looks, texts_of(found, progress), _sides(rows, sides), other)),
+            "queries": asdict(copies_of_queries(rows, None if against is None else against.rows)),
+            "against": None if against is None else against.place,
+        },
+        "probes": [asdict(probe) for probe in probes(_probed(rows, looks, known), seed)],
+        "provenance": asdict(provenance(rows)),
+        "personal": asdict(personal(rows)),
+        "responses": None if (held := responses(rows)) is None else asdict(held),
+        "variety": _variety(rows),
+    }
+    return told | {"problems": found.problems.as_json()}
+
+
+def _as_cell(cell: Any) -> dict[str, Any]:
+    told = asdict(cell)
+    return {"class" if name == "class_" else name: value for name, value in told.items()}
+
+
+def _sides(rows: pd.DataFrame, sides: pd.Series) -> dict[str, frozenset[str]]:
+    on: dict[str, set[str]] = defaultdict(set)
+    for key, side in zip(rows["image"], sides, strict=True):
+        if side in ("train", "test"):
+            on[key].add(side)
+    return {key: frozenset(of) for key, of in on.items()}
+
+
+def _probed(rows: pd.DataFrame, looks: Looks, known: Known) -> list[dict[str, Any]]:
+    """Rows as probes take them; what a dataset does not tell is empty, and so tells nothing."""
+    probed = []
+    for row in rows.to_dict("records"):
+        look = looks.seen.get(row["image"])
+        uri = _said(row.get("source_uri"))
+        shown = {
+            "source_kind": "",
+            "extension": PurePosixPath(uri).suffix.lower() or (look.format if look else ""),
+            "size": f"{look.width}x{look.height}" if look else "",
+            "bytes": str(look.size) if look else "0",
+        } | dict(known.sources.get(row["image"], {}))
+        probed.append(
+            {
+                "type": row["type"],
+                "query": row["query"],
+                "scene": _said(row.get("scene")),
+                # Rows with one query stay together, as those of a square do.
+                "contrast_square": _said(row.get("contrast_square")) or sha256_text(row["query"]),
+                "image_id": row["image"],
+                "image_safe": row["image_safe"],
+                **{part: _said(row.get(part)) for part in SOURCE_PARTS},
+                **shown,
+            }
+        )
+    return probed
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _variety(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """How varied the queries of each class and type are."""
+    scenes = rows["scene"].fillna("") if "scene" in rows else pd.Series("", rows.index)
+    _, names = classes_of(rows)
+    return [
+        {"class": name, "type": kind} | asdict(variety(list(some["query"]), list(scenes[some.index])))
+        for (name, kind), some in rows.groupby([names, "type"])
+    ]

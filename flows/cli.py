@@ -308,6 +308,27 @@ def audit(
     audit_dataset(dataset, out, against, seed)
 
 
+@app.command()
+def agreement(
+    votes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="VOTES", help="CSV with item_id, annotator and value, or our own votes.parquet."
+        ),
+    ],
+    json: Json,
+    order: Annotated[
+        str, typer.Option("--order", help="Values of an ordinal scale, lowest first: low,middle,high.")
+    ] = "",
+    rounds: Annotated[int, typer.Option("--rounds", help="Resamples behind an interval.", min=0)] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Of the resamples.", min=0)] = 0,
+) -> None:
+    """Say how far annotators agree: raw, kappas, alpha, AC1 and AC2, prevalence, each with an interval."""
+    from flows.audit_commands import show_agreement
+
+    show_agreement(votes, json, order, rounds, seed)
+
+
 @export_app.command("holisafe-bench")
 def export_holisafe_bench(
     dataset: Dataset,

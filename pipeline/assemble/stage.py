@@ -14,6 +14,7 @@ from pipeline.assemble.card import write_card
 from pipeline.assemble.croissant import write_croissant
 from pipeline.assemble.figures import figures
 from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json, write_rows, write_text
+from pipeline.synthesize.squares import row_id_of
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, DATASET, VOTE
 from schemas.taxonomy import Taxonomy
@@ -42,7 +43,6 @@ IMAGE_WORDS = (
     "height",
 )
 ROWS_PER_SHARD = 1000
-ID_BITS = 53  # what every JSON reader holds exactly
 CANARY = (
     "holisafe-pipeline dataset; do not train on its test split; canary 5f1c2f0e-6c0e-4d3a-9a53-2b8f9b1f7c11"
 )
@@ -76,7 +76,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     ids: dict[int, str] = {}
     paths: dict[str, str] = {}
     for pair in sorted(pairs, key=lambda p: p["pair_id"]):
-        row_id = int(pair["pair_id"], 16) >> (256 - ID_BITS)
+        row_id = row_id_of(pair["pair_id"])
         if row_id in ids:
             failures.add(pair["pair_id"], pair["scene"], "id taken", f"by {ids[row_id]}")
             continue

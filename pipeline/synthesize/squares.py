@@ -22,11 +22,22 @@ from pipeline.synthesize.matching import KnownImage, fill
 from schemas.queries import ClassScenes, LatentScene, NeutralScene, Scene, UnsafeScene
 from schemas.taxonomy import ClassInfo, PairType
 
-__all__ = ["Candidate", "assign_scene_sides", "draft_squares", "squares_wanted"]
+__all__ = ["Candidate", "assign_scene_sides", "draft_squares", "pair_id_of", "row_id_of", "squares_wanted"]
 
 SPARES = 3
 """Spare neighbours of each kind a square is drafted with."""
+_ROW_ID_BITS = 53
 S = TypeVar("S", NeutralScene, UnsafeScene)
+
+
+def pair_id_of(image_id: str, query: str, lang: str = "en") -> str:
+    """What an image with a query is called; a row of the dataset has it as `query_id`."""
+    return sha256_text(f"{image_id}\n{query}\n{lang}")
+
+
+def row_id_of(pair_id: str) -> int:
+    """What a pair's row is called in the dataset: a number that every JSON reader holds exactly."""
+    return int(pair_id, 16) >> (256 - _ROW_ID_BITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class Candidate:
     @property
     def query_id(self) -> str:
         """Of image, text and language."""
-        return sha256_text(f"{self.image_id}\n{self.query}\nen")
+        return pair_id_of(self.image_id, self.query)
 
     @property
     def pair_id(self) -> str:

@@ -6,15 +6,14 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
-from pipeline.annotators import Vote, effective_number, posteriors
 from pipeline.anyset import AnySet, open_anyset
-from pipeline.audit.agreement import confusion, pairwise
+from pipeline.audit.ballots import ballots
 from pipeline.audit.findings import Known, findings
 from pipeline.audit.leaks import masked, near_images, near_queries_across
 from pipeline.audit.report import Cards, Report, render
@@ -22,13 +21,13 @@ from pipeline.cells import quotas_of
 from pipeline.intervals import wilson
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, write_json, write_text
+from pipeline.synthesize.squares import row_id_of
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE
 from schemas.taxonomy import PAIR_TYPES
 
 __all__ = ["run"]
 
-QUESTIONS = ("image_safe", "image_class", "text_safe", "pair_safe")
 WORST = 20
 """Pairs shown of each kind of leak."""
 DEMO = (
@@ -60,44 +59,31 @@ def _of_a_build(
     workspace: Workspace,
     found: AnySet,
     images: dict[str, dict[str, Any]],
-    votes: list[dict[str, Any]],
+    votes: pd.DataFrame,
     failures: list[dict[str, str]],
 ) -> dict[str, Any]:
     """What the tables of the build say beside the dataset."""
-    outcomes = _outcomes(workspace)
     order = [CLASS_NONE, "unsafe", *(c.name for c in workspace.taxonomy.classes())]
     by_stage = Counter((f["stage"], f["reason"]) for f in failures)
     return {
         "acceptance": _acceptance(workspace),
-        "agreement": {q: [asdict(p) for p in pairwise(votes, q)] for q in QUESTIONS},
-        "annotators": {q: confusion(votes, q, outcomes[q], order) for q in QUESTIONS},
-        "reliability": {q: _reliability(votes, q) for q in QUESTIONS if q.endswith("_safe")},
+        **ballots(found, votes, _outcomes(workspace), order, seed=0),
         "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
         "ssu_unverified": int(found.rows["ssu_unverified"].sum()) if "ssu_unverified" in found.rows else 0,
         "leaks": _leaks(workspace, found.rows, images),
     }
 
 
-def _votes(workspace: Workspace) -> list[dict[str, Any]]:
-    return [
-        vote
+def _votes(workspace: Workspace) -> pd.DataFrame:
+    """All votes, also on what was not kept; a pair is called by the id of its row."""
+    tables = [
+        pq.read_table(workspace.stage_dir(stage) / "votes.parquet").to_pandas()
         for stage in ("label_images", "label_pairs")
-        for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet")
     ]
-
-
-def _reliability(votes: list[dict[str, Any]], question: str) -> dict[str, Any]:
-    """How far each family can be trusted, and how many independent ones the panel is worth."""
-    given = [
-        Vote(**{**vote, "score": None if vote["score"] is None else round(vote["score"], 3)})
-        for vote in votes
-        if vote["question"] == question
-    ]
-    _, families = posteriors(given)
-    return {
-        "effective_number": effective_number(given),
-        "families": [asdict(family) | {"informedness": family.informedness} for family in families],
-    }
+    votes: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    pairs = votes["question"] == "pair_safe"
+    votes.loc[pairs, "item_id"] = [str(row_id_of(pair)) for pair in votes.loc[pairs, "item_id"]]
+    return votes
 
 
 def _failures(workspace: Workspace) -> Iterator[dict[str, str]]:
@@ -118,7 +104,9 @@ def _outcomes(workspace: Workspace) -> dict[str, dict[str, str]]:
         "image_safe": {r["image_id"]: word[r["image_safe"]] for r in images},
         "image_class": {r["image_id"]: CLASS_NONE if r["image_safe"] else r["image_class"] for r in images},
         "text_safe": {r["item_id"]: word[r["safe"]] for r in pairs if r["question"] == "text_safe"},
-        "pair_safe": {r["item_id"]: word[r["safe"]] for r in pairs if r["question"] == "pair_safe"},
+        "pair_safe": {
+            str(row_id_of(r["item_id"])): word[r["safe"]] for r in pairs if r["question"] == "pair_safe"
+        },
     }
 
 
@@ -154,7 +142,12 @@ def _write_plots(
         ["cell", "pairs"],
         [[f"{c} {t}", by_category[c, t]] for c in workspace.taxonomy.categories for t in PAIR_TYPES],
     )
-    pairs = [[f"{q}: {p['a']} and {p['b']}", p["raw"]] for q in QUESTIONS for p in agreement[q] if p["n"]]
+    pairs = [
+        [f"{question}: {pair['a']} and {pair['b']}", pair["raw"]["value"]]
+        for question, told in agreement.items()
+        for pair in told["overall"]["all"]["pairs"]
+        if pair["items"]
+    ]
     _write_csv(folder / "agreement.csv", ["question", "raw_agreement"], pairs)
 
 

@@ -36,11 +36,13 @@ class Known:
         wanted: quotas by category, class and type; None: nobody said.
         sources: of each image, by key, what its origin looked like, in the place of what the dataset shows:
             `source_kind`, `extension`, `size`, `bytes`.
+        texts: what is known to be written on its images, by key; None: it is read where it is needed.
         trusted: whether its images may be decoded in this process.
     """
 
     wanted: Mapping[tuple[str, str, str], int] | None = None
     sources: Mapping[str, Texts] = field(default_factory=dict)
+    texts: Texts | None = None
     trusted: bool = False
 
 
@@ -70,7 +72,8 @@ def findings(
             found.problems.add(int(place), str(id_), "image", reason, key, kept=True)
     grid = cells(rows, known.wanted)
     sides = rows["split"] if "split" in rows else pd.Series([None] * len(rows))
-    progress.start("copies", None)
+    texts = known.texts
+    read = texts_of(found, progress) if texts is None else lambda keys: {key: texts[key] for key in keys}
     other = None
     if against is not None:
         other = look_at(against, progress), texts_of(against, progress)
@@ -85,7 +88,7 @@ def findings(
         "contrast": {kind: asdict(one) for kind, one in contrast(rows).items()},
         "over_refusal": asdict(over_refusal(rows)),
         "copies": {
-            "images": asdict(copies_of_images(looks, texts_of(found, progress), _sides(rows, sides), other)),
+            "images": asdict(copies_of_images(looks, read, _sides(rows, sides), other)),
             "queries": asdict(copies_of_queries(rows, None if against is None else against.rows)),
             "against": None if against is None else against.place,
         },

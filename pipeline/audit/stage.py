@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ DEMO = (
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write `index.html`, `metrics.json` (keys in docs/audit.md) and `plots/*.csv` to `out`."""
     progress.start("audit", None)
-    found = open_anyset(str(workspace.stage_dir("assemble")), may_be_empty=True)
+    folder = workspace.stage_dir("assemble")
+    # Called as everybody's workspace calls it, so that the same build gives the same bytes anywhere.
+    found = replace(
+        open_anyset(str(folder), may_be_empty=True), place=folder.relative_to(workspace.root).as_posix()
+    )
     votes = _votes(workspace)
     failures = list(_failures(workspace))
     images = _images(workspace, set(found.rows["image"]))
@@ -173,7 +178,8 @@ def _known(workspace: Workspace, images: dict[str, dict[str, Any]]) -> Known:
         }
         for key, image in images.items()
     }
-    return Known(wanted, sources, trusted=True)
+    texts = {key: image["ocr_text"] or "" for key, image in images.items()}
+    return Known(wanted, sources, texts, trusted=True)
 
 
 def _images(workspace: Workspace, used: set[str]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ __all__ = ["HUMAN", "Agreement", "Block", "agreement_of", "measure"]
 
 HUMAN = "human"
 """The family of a person, beside those that begin with `people:`."""
-PAIR_CELLS = 200_000
+PAIR_CELLS = 100_000
 """Cells of all tables of two raters: what their intervals may cost, divided among overall and groups."""
 
 

@@ -206,7 +206,7 @@ def _share(value: str) -> str:
 def _nothing(raters: int, with_two: int, noun: str) -> str:
     """Why there is no agreement to speak of, or nothing."""
     if not raters:
-        return f"no vote of a {noun}"
+        return f"no {noun} has voted"
     if raters == 1:
         return f"only one {noun} has voted"
     return "" if with_two else "no item has two votes"

@@ -83,8 +83,9 @@ class Problems:
 
     def add_all(self, kind: str, lines: Ints, field: str, say: Callable[[int], str]) -> None:
         """Note all of `lines`, which are in order; `say` gives the words for the one at a place in them."""
-        self._kept += [Problem(int(line), field, say(i)) for i, line in enumerate(lines[:LISTED])]
-        self.counts[kind] += len(lines)
+        if len(lines):
+            self._kept += [Problem(int(line), field, say(i)) for i, line in enumerate(lines[:LISTED])]
+            self.counts[kind] += len(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,7 @@ class _Lines:
 
     def __init__(self, file: TextIO) -> None:
         self.number = 0
+        self.given_back = 0  # the last line that was
         self.taken: list[str] = []
         self._file = file
         self._again: deque[str] = deque()
@@ -295,6 +297,7 @@ class _Lines:
     def give_back(self) -> None:
         """Read all lines of the last row but its first again: an open quote swallows good rows."""
         rest = self.taken[1:]
+        self.given_back = max(self.given_back, self.number if rest else 0)
         self._again.extendleft(reversed(rest))
         self.number -= len(rest)
 
@@ -329,6 +332,8 @@ def _from_csv(path: Path, problems: Problems) -> _Table:
             if len(row) != width:
                 problems.add("row", line, None, f"{len(row)} fields where the header has {width}")
                 lines.give_back()
+            elif line <= lines.given_back and any('"' in row[i] for _, i in picked):
+                problems.add("row", line, None, "a quote mark in a row after an open quote")
             elif not collector.take([names[row[i]] for names, i in picked], line):
                 lines.give_back()
 

@@ -13,7 +13,8 @@ __all__ = ["LEVEL", "Interval", "bootstrap", "intervals", "resamples"]
 
 LEVEL = 0.95
 CELLS = 16_000_000  # numbers of resamples in memory at one time
-PER_ITEM = 8  # a pattern takes about as long to draw as this many items
+PER_PATTERN = 10  # items that are drawn one by one while a pattern's share of a multinomial is
+PER_ROUND = 1000  # items that are drawn while a round of them is begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def resamples(items: Ints, rounds: int, seed: int) -> Iterator[Floats]:
     """
     rng = np.random.default_rng(seed)
     n, kinds = int(items.sum()), len(items)
-    owner = np.repeat(np.arange(kinds), items) if n < PER_ITEM * kinds else None
+    owner = np.repeat(np.arange(kinds), items) if n + PER_ROUND < PER_PATTERN * kinds else None
     step = max(1, CELLS // max(1, kinds))
     for start in range(0, rounds, step):
         many = min(step, rounds - start)

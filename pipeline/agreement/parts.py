@@ -32,7 +32,7 @@ from pipeline.agreement.coefficients import (
     shares,
     sums,
 )
-from pipeline.agreement.votes import Scale
+from pipeline.agreement.votes import Scale, shown
 
 __all__ = ["RATERS", "Cost", "Figure", "Given", "Pair", "Part", "part_of"]
 
@@ -166,20 +166,20 @@ def part_of(given: Given, absent: str, cost: Cost) -> Part:
     patterns = patterns_of(given.item, value, len(seen))
     raters, items = len(np.unique(given.rater)), int(patterns.items.sum())
     with_two = int(patterns.items[patterns.paired].sum())
-    shown = [given.values[code] for code in seen] if len(seen) <= CATEGORIES and not absent else []
+    listed = [given.values[code] for code in seen] if len(seen) <= CATEGORIES and not absent else []
     null = {}
     if nothing := absent or _nothing(raters, with_two, given.noun):
         null = dict.fromkeys(COEFFICIENTS, nothing)
     elif with_two == 1:
         null = dict.fromkeys(COEFFICIENTS[1:], "only one item has two votes or more")
     elif len(seen) == 1:
-        null = dict.fromkeys(COEFFICIENTS[1:], f"only one value was given: {given.values[seen[0]]}")
+        null = dict.fromkeys(COEFFICIENTS[1:], f"only one value was given: {shown(given.values[seen[0]])}")
     else:
         null = _not_offered(given.scale, len(seen))
     single = {"raw": "no interval: only one item has two votes or more"} if with_two == 1 else {}
     if items == 1:
-        single |= {_share(name): "no interval: only one item" for name in shown}
-    names = [*COEFFICIENTS, *map(_share, shown)]
+        single |= {_share(name): "no interval: only one item" for name in listed}
+    names = [*COEFFICIENTS, *map(_share, listed)]
     if absent or not items:
         figures = {name: Figure(None, None, None, null[name]) for name in COEFFICIENTS}
     else:
@@ -193,7 +193,7 @@ def part_of(given: Given, absent: str, cost: Cost) -> Part:
         votes=len(value),
         values=len(seen),
         **{name: figures[name] for name in COEFFICIENTS},
-        prevalence={name: figures[_share(name)] for name in shown},
+        prevalence={name: figures[_share(name)] for name in listed},
         pairs=pairs,
         raters_left_out=left_out,
     )

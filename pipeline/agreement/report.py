@@ -91,7 +91,9 @@ def measure(path: Path, order: Sequence[str] = (), rounds: int = 1000, seed: int
     Raises:
         InputError: when nothing can be computed.
     """
-    return agreement_of(read_votes(path, order), str(path), rounds, seed)
+    # A name of bytes that are no text has to go into JSON, too.
+    name = str(path).encode("utf-8", "backslashreplace").decode()
+    return agreement_of(read_votes(path, order), name, rounds, seed)
 
 
 def agreement_of(votes: Votes, file: str, rounds: int = 1000, seed: int = 0) -> Agreement:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.agreement import Agreement, measure
+from pipeline.agreement import measure
 from pipeline.store import write_json
 from tests.ratings import FOUR_RATERS, votes_of
 
@@ -148,7 +148,7 @@ DEGENERATE = [
         "one value",
         "1 a x\n1 b x\n2 a x\n2 b x",
         "every resample gives this value: the interval does not tell how sure it is",
-        "only one value was given: x",
+        "only one value was given: 'x'",
     ),
 ]
 
@@ -353,19 +353,16 @@ def test_ids_as_groups_by_mistake(measured: Measure) -> None:
     assert found["overall"]["all"]["raw"]["value"] == 1
 
 
-def test_a_coefficient_is_not_its_interval_alone(tmp_path: Path) -> None:
-    # With nine of ten items safe, raw agreement and AC1 are high where alpha is not: all are told.
-    path = tmp_path / "votes.csv"
-    rng = np.random.default_rng(0)
-    lines = [HEAD]
-    for item in range(400):
-        unsafe = rng.random(2) < (0.9 if item % 20 == 0 else 0.02)
-        lines += [f"{item},{who},{'unsafe' if u else 'safe'}" for who, u in zip("ab", unsafe, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
-    part = measure(path, rounds=300).overall.all
-    assert isinstance(measure(path, rounds=0), Agreement)
-    assert part.raw.value is not None
-    assert part.ac1.value is not None
-    assert part.alpha.value is not None
-    assert part.raw.value > 0.9 < part.ac1.value
-    assert part.alpha.value < part.ac1.value - 0.1
+def test_the_example_of_the_documentation(measured: Measure) -> None:
+    both = {**dict.fromkeys(range(940), "safe safe"), **dict.fromkeys(range(940, 970), "unsafe unsafe")}
+    both |= {
+        **dict.fromkeys(range(970, 985), "safe unsafe"),
+        **dict.fromkeys(range(985, 1000), "unsafe safe"),
+    }
+    rows = [
+        f"{i} {who} {value}"
+        for i, words in both.items()
+        for who, value in zip("ab", words.split(), strict=True)
+    ]
+    part = measured(HEAD, "\n".join(rows))["overall"]["all"]
+    assert [round(part[name]["value"], 2) for name in ("raw", "ac1", "alpha")] == [0.97, 0.97, 0.65]

@@ -140,6 +140,13 @@ def test_what_is_no_number(read: Callable[..., Votes], number: str) -> None:
     assert told(votes) == [(3, "value", f"{number!r} is no number, and the scale is interval")]
 
 
+def test_a_text_for_a_value_is_not_told_in_full(read: Callable[..., Votes]) -> None:
+    votes = read(f"{HEAD},scale\ni1,a,1,ordinal\ni1,b,2,ordinal\ni1,c,{'word ' * 20_000},ordinal\n")
+    [(line, field, said)] = told(votes)
+    assert (line, field, len(said) < 150) == (4, "value", True)
+    assert said.startswith("'word word ")
+
+
 def test_orders_of_an_ordinal_scale(read: Callable[..., Votes]) -> None:
     def scale(values: str, order: tuple[str, ...] = ()) -> Scale:
         rows = "".join(f"i{i},a,{value},ordinal\n" for i, value in enumerate(values.split()))

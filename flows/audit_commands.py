@@ -54,7 +54,7 @@ def _show(found: Agreement) -> None:
         column.justify = "right"
     for name, part in _parts(found):
         figures = [_written(figure, notes) for figure in _figures(part)]
-        table.add_row(escape(name), f"{part.items:,}", *figures)
+        table.add_row(_plain(name), f"{part.items:,}", *figures)
     OUT.print(
         f"{found.votes:,} votes of {found.annotators:,} annotators on {found.items:,} items, with 95 % "
         "bootstrap intervals",
@@ -62,7 +62,7 @@ def _show(found: Agreement) -> None:
     )
     OUT.print(table)
     for reason, number in notes.items():
-        OUT.print(escape(f"({number}) {reason}"), soft_wrap=True)
+        OUT.print(_plain(f"({number}) {reason}"), soft_wrap=True)
     if len(found.groups) > GROUPS_SHOWN:
         OUT.print(f"{len(found.groups) - GROUPS_SHOWN:,} more groups are in the file.")
 
@@ -75,6 +75,11 @@ def _parts(found: Agreement) -> Iterator[tuple[str, Part]]:
             yield f"overall, {name}", part
     for name, block in list(found.groups.items())[:GROUPS_SHOWN]:
         yield name, block.all
+
+
+def _plain(text: str) -> str:
+    """What a file says, so that a terminal takes none of it for a command."""
+    return escape("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
 
 
 def _figures(part: Part) -> Sequence[Figure]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from pipeline.agreement.coefficients import Floats, Ints
 
-__all__ = ["LEVEL", "Interval", "bootstrap", "interval", "resamples"]
+__all__ = ["LEVEL", "Interval", "bootstrap", "intervals", "resamples"]
 
 LEVEL = 0.95
-CELLS = 8_000_000  # weights in memory at one time
-PER_ITEM = 8  # a pattern takes about as long to draw as this many items
+CELLS = 16_000_000  # numbers of resamples in memory at one time
+PER_PATTERN = 10  # items that are drawn one by one while a pattern's share of a multinomial is
+PER_ROUND = 1000  # items that are drawn while a round of them is begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def resamples(items: Ints, rounds: int, seed: int) -> Iterator[Floats]:
     """
     rng = np.random.default_rng(seed)
     n, kinds = int(items.sum()), len(items)
-    owner = np.repeat(np.arange(kinds), items) if n < PER_ITEM * kinds else None
+    owner = np.repeat(np.arange(kinds), items) if n + PER_ROUND < PER_PATTERN * kinds else None
     step = max(1, CELLS // max(1, kinds))
     for start in range(0, rounds, step):
         many = min(step, rounds - start)
@@ -59,11 +60,28 @@ def bootstrap(items: Ints, figures: Callable[[Floats], Floats], rounds: int, see
     return np.concatenate([figures(drawn) for drawn in resamples(items, rounds, seed)])
 
 
-def interval(drawn: Floats) -> Interval:
-    """The 95 % percentile interval of one figure's resamples, of those in which it is defined."""
-    known = drawn[~np.isnan(drawn)]
-    left_out = len(drawn) - len(known)
-    if 2 * left_out > len(drawn) or not len(known):
-        return Interval(None, None, left_out, len(drawn))
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), left_out, len(drawn))
+def intervals(drawn: Floats) -> list[Interval]:
+    """The 95 % percentile interval of each column, of the resamples in which it is defined."""
+    rounds = len(drawn)
+    known = rounds - np.isnan(drawn).sum(0)
+    ordered = np.sort(drawn, axis=0)
+    ends = [_quantile(ordered, known, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
+    found = []
+    for low, high, n in zip(*ends, known.tolist(), strict=True):
+        if not n or 2 * n < rounds:
+            found.append(Interval(None, None, rounds - n, rounds))
+        else:
+            found.append(Interval(float(low), float(high), rounds - n, rounds))
+    return found
+
+
+def _quantile(ordered: Floats, known: Ints, share: float) -> Floats:
+    """Of the first `known` of each column: between the two that are nearest."""
+    if not len(ordered):
+        return np.full(len(known), np.nan)
+    last = np.maximum(known - 1, 0)
+    place = last * share
+    below = np.floor(place).astype(np.int64)
+    column = np.arange(len(known))
+    low, high = ordered[below, column], ordered[np.minimum(below + 1, last), column]
+    return np.asarray(low + (high - low) * (place - below))

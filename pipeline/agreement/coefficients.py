@@ -2,8 +2,8 @@
 
 Items whose votes are the same, counted by value, are one pattern. Every coefficient is a function of sums
 over items, so a table of patterns with how many items have each says all that the items say. The functions
-take weights of `rounds x patterns`: one row with the counts that were found gives the figure, and rows that
-are drawn anew give its bootstrap, by the same code. Where a figure is not defined, it is NaN.
+take `drawn`, rounds x patterns: one row with the counts that were found gives the figure, and rows that are
+drawn anew give its bootstrap, by the same code. Where a figure is not defined, it is NaN.
 
 Missing votes are treated as in Gwet's irrCAC: agreement is the mean over items with two votes or more; the
 shares of values behind chance agreement are means over all items with a vote. Krippendorff's alpha leaves out
@@ -12,7 +12,8 @@ items with one vote.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ __all__ = [
     "Cells",
     "Floats",
     "Ints",
+    "Moments",
     "Patterns",
     "Seen",
     "Sums",
@@ -58,7 +60,7 @@ class Patterns:
 
     Attributes:
         items: how many items have each pattern.
-        votes: votes of each pattern.
+        votes: votes of each pattern; never fewer than of the one before.
         values: the values of a pattern, as numbers from 0, one pattern after the other.
         owner: the pattern of each of `values`.
         counts: patterns x values, where there are no more than `CATEGORIES`; no columns otherwise.
@@ -165,6 +167,7 @@ class Sums:
         counts: votes by value.
         shares: by value, the sum over items of its share of the item's votes.
         paired_counts: votes by value on items with two votes or more.
+        spread: of these, each vote times what its item has of votes / (votes - 1).
         weights: of agreement, or None.
     """
 
@@ -175,6 +178,7 @@ class Sums:
     counts: Floats
     shares: Floats
     paired_counts: Floats
+    spread: Floats
     weights: Floats | None
 
     def agreeing_by_chance(self, share: Floats) -> Floats:
@@ -183,34 +187,48 @@ class Sums:
         found: Floats = (other * share).sum(1)
         return found
 
+    def seen_as(self, seen: Seen, drawn: Floats) -> Sums:
+        """The same resamples `drawn` of the same patterns, with other weights of agreement."""
+        agreeing, coincident = _agreement(seen, drawn)
+        return replace(self, agreeing=agreeing, coincident=coincident, weights=seen.weights)
 
-def sums(seen: Seen, weights: Floats) -> Sums:
+
+def sums(seen: Seen, drawn: Floats) -> Sums:
     """Add up over items.
 
     Args:
         seen: patterns and how much their votes agree.
-        weights: rounds x patterns, how many items of each pattern there are.
+        drawn: rounds x patterns, how many items of each pattern there are.
     """
     patterns = seen.patterns
-    two = patterns.paired.astype(np.float64)
-    shape = len(weights), patterns.counts.shape[1]
-    counts, share, paired = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    shape = len(drawn), patterns.counts.shape[1]
+    counts, share, paired, spread = (np.zeros(shape) for _ in range(4))
     for part in _blocks(patterns):
-        held = patterns.counts[part].astype(np.float64)
-        drawn = weights[:, part]
-        counts += drawn @ held
-        share += (drawn / patterns.votes[part]) @ held
-        paired += (drawn * two[part]) @ held
+        # All patterns of a block have as many votes.
+        votes = patterns.votes[part.start]
+        found = drawn[:, part] @ patterns.counts[part].astype(np.float64)
+        counts += found
+        share += found / votes
+        if votes > 1:
+            paired += found
+            spread += found * (votes / (votes - 1))
+    agreeing, coincident = _agreement(seen, drawn)
     return Sums(
-        items=weights.sum(1),
-        paired=weights @ two,
-        agreeing=weights @ seen.agreeing,
-        coincident=weights @ (seen.agreeing * patterns.votes),
+        items=drawn.sum(1),
+        paired=drawn @ patterns.paired.astype(np.float64),
+        agreeing=agreeing,
+        coincident=coincident,
         counts=counts,
         shares=share,
         paired_counts=paired,
+        spread=spread,
         weights=seen.weights,
     )
+
+
+def _agreement(seen: Seen, drawn: Floats) -> tuple[Floats, Floats]:
+    agreeing, coincident = (drawn @ np.column_stack([seen.agreeing, seen.agreeing * seen.patterns.votes])).T
+    return agreeing, coincident
 
 
 def raw(found: Sums) -> Floats:
@@ -269,53 +287,63 @@ def alpha(found: Sums) -> Floats:
     return _alpha(n, n - found.coincident, apart, two)
 
 
-def alpha_interval(patterns: Patterns, numbers: Floats, weights: Floats) -> Floats:
+class Moments:
+    """The sums of each pattern's numbers and of their squares, for those with two votes or more.
+
+    Attributes:
+        sums: patterns x four: votes, sum, sum of squares, and (r sum x^2 - (sum x)^2) / (r - 1) of r votes.
+    """
+
+    def __init__(self, patterns: Patterns, numbers: Floats) -> None:
+        """Add up what `numbers` says for each value."""
+        votes, two = patterns.votes, patterns.paired
+        # Alpha does not change when numbers are shifted and scaled; squares of large ones would be rounded.
+        half = numbers / 2  # the range of finite numbers may be no finite number
+        owned = half[patterns.values[two[patterns.owner]]]
+        middle = float((owned / max(len(owned), 1)).sum())
+        reach = float(np.abs(owned - middle).max(initial=0.0)) or 1.0
+        with np.errstate(over="ignore"):  # of values on items with one vote alone, which do not count
+            scaled = np.clip((half - middle) / reach, -1.0, 1.0)
+        first, second = patterns.per_pattern(scaled), patterns.per_pattern(np.square(scaled))
+        within = np.divide(votes * second - np.square(first), votes - 1, out=np.zeros(len(votes)), where=two)
+        self.sums: Floats = np.column_stack([votes * two, first * two, second * two, within])
+
+
+def alpha_interval(moments: Moments, drawn: Floats) -> Floats:
     """Krippendorff's alpha with the metric (x - y)^2, from the sums of each item's numbers and their squares.
 
     The ordered pairs of r numbers differ by 2 (r sum x^2 - (sum x)^2) in all: no table of categories is
     needed.
 
     Args:
-        patterns: patterns.
-        numbers: what each value stands for.
-        weights: rounds x patterns.
+        moments: of the patterns.
+        drawn: rounds x patterns.
     """
-    two = patterns.paired
-    # Alpha does not change when numbers are shifted and scaled; squares of large ones would be rounded.
-    half = numbers / 2  # the range of finite numbers may be no finite number
-    owned = half[patterns.values[two[patterns.owner]]]
-    middle = float((owned / max(len(owned), 1)).sum())
-    reach = float(np.abs(owned - middle).max(initial=0.0)) or 1.0
-    with np.errstate(over="ignore"):  # of values on items with one vote alone, which do not count
-        scaled = np.clip((half - middle) / reach, -1.0, 1.0)
-    first, second = patterns.per_pattern(scaled), patterns.per_pattern(np.square(scaled))
-    votes = patterns.votes
-    within = np.divide(votes * second - np.square(first), votes - 1, out=np.zeros(len(votes)), where=two)
-    n, one, squares = weights @ (votes * two), weights @ (first * two), weights @ (second * two)
-    apart = n * squares - np.square(one)
-    return _alpha(n, weights @ within, apart, apart > NO_SPREAD * n * squares)
+    n, total, squares, within = (drawn @ moments.sums).T
+    apart = n * squares - np.square(total)
+    return _alpha(n, within, apart, apart > NO_SPREAD * n * squares)
 
 
-def alpha_ordinal(patterns: Patterns, weights: Floats) -> Floats:
+def alpha_ordinal(patterns: Patterns, drawn: Floats, found: Sums) -> Floats:
     """Krippendorff's alpha with the ordinal metric, values in their order.
 
     The metric of c < k is (n_c / 2 + n_(c+1) + ... + n_(k-1) + n_k / 2)^2: the squared difference of their
     mean ranks among the votes, so it is the interval alpha of mean ranks, which each resample has of its own.
+
+    Args:
+        patterns: patterns.
+        drawn: rounds x patterns.
+        found: the sums of these.
     """
-    votes, two = patterns.votes, patterns.paired
-    spread = np.divide(1.0, votes - 1, out=np.zeros(len(votes)), where=two)
-    shape = len(weights), patterns.counts.shape[1]
-    held, weighed = np.zeros(shape), np.zeros(shape)
-    for part in _blocks(patterns):
-        counts = patterns.counts[part].astype(np.float64)
-        held += (weights[:, part] * two[part]) @ counts
-        weighed += (weights[:, part] * (votes * spread)[part]) @ counts
+    held = found.paired_counts
     n = held.sum(1)
     rank = _ratio(held.cumsum(1) - held / 2, n[:, None]) - 0.5
-    within = (weighed * np.square(rank)).sum(1)
+    within = (found.spread * np.square(rank)).sum(1)
     for part in _blocks(patterns):
-        total = rank @ patterns.counts[part].T.astype(np.float64)
-        within -= (weights[:, part] * spread[part] * np.square(total)).sum(1)
+        votes = patterns.votes[part.start]
+        if votes > 1:
+            total = rank @ patterns.counts[part].T.astype(np.float64)
+            within -= np.einsum("rp,rp,rp->r", drawn[:, part], total, total) / (votes - 1)
     apart = n * (held * np.square(rank)).sum(1) - np.square((held * rank).sum(1))
     return _alpha(n, within, apart, (held > 0).sum(1) > 1)
 
@@ -342,12 +370,12 @@ def cells_of(a: Ints, b: Ints, categories: int) -> Cells:
     return Cells(of_a, of_b, items)
 
 
-def raw_of_cells(cells: Cells, weights: Floats) -> Floats:
+def raw_of_cells(cells: Cells, drawn: Floats) -> Floats:
     """Raw agreement of two annotators: the share of items on which they agree."""
-    return _ratio(weights @ (cells.a == cells.b), weights.sum(1))
+    return _ratio(drawn @ (cells.a == cells.b), drawn.sum(1))
 
 
-def cohen(cells: Cells, weights: Floats) -> Floats:
+def cohen(cells: Cells, drawn: Floats) -> Floats:
     """Cohen's kappa (Cohen 1960), (p_o - p_e) / (1 - p_e) with p_e = sum over values of p_a(k) p_b(k).
 
     Not defined where both always gave one and the same value.
@@ -355,10 +383,10 @@ def cohen(cells: Cells, weights: Floats) -> Floats:
     values, place = np.unique(np.concatenate([cells.a, cells.b]), return_inverse=True)
     one = np.eye(len(values))
     of_a, of_b = np.split(place, 2)
-    chance = ((weights @ one[of_a]) * (weights @ one[of_b])).sum(1)
-    n = weights.sum(1)
+    chance = ((drawn @ one[of_a]) * (drawn @ one[of_b])).sum(1)
+    n = drawn.sum(1)
     # In whole numbers, so that 1 - p_e is 0 where it should be.
-    return _ratio(n * (weights @ (cells.a == cells.b)) - chance, np.square(n) - chance)
+    return _ratio(n * (drawn @ (cells.a == cells.b)) - chance, np.square(n) - chance)
 
 
 def identity_weights(categories: int) -> Floats:
@@ -390,9 +418,14 @@ def _apart(numbers: Floats) -> Floats:
 
 
 def _blocks(patterns: Patterns) -> list[slice]:
-    """Slices of the patterns whose counts may be floats at one time."""
+    """Slices of patterns with as many votes, whose counts may be floats at one time."""
     step = max(1, BLOCK // max(1, patterns.counts.shape[1]))
-    return [slice(start, start + step) for start in range(0, len(patterns.items), step)]
+    bounds = [*np.flatnonzero(np.diff(patterns.votes, prepend=0)).tolist(), len(patterns.votes)]
+    return [
+        slice(start, min(start + step, end))
+        for begin, end in pairwise(bounds)
+        for start in range(begin, end, step)
+    ]
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:

@@ -8,12 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.agreement.bootstrap import bootstrap, interval
+from pipeline.agreement.bootstrap import Interval, bootstrap, intervals
 from pipeline.agreement.coefficients import (
     CATEGORIES,
     Cells,
     Floats,
     Ints,
+    Moments,
     Patterns,
     Seen,
     alpha,
@@ -31,7 +32,7 @@ from pipeline.agreement.coefficients import (
     shares,
     sums,
 )
-from pipeline.agreement.votes import Scale
+from pipeline.agreement.votes import Scale, shown
 
 __all__ = ["RATERS", "Cost", "Figure", "Given", "Pair", "Part", "part_of"]
 
@@ -39,6 +40,7 @@ RATERS = 30
 """At most so many raters are compared two by two."""
 COEFFICIENTS = ("raw", "fleiss", "alpha", "ac1", "ac2")
 DECIMALS = 6
+PAIR = 20  # cells that take as long as all the rest of a pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,20 +166,20 @@ def part_of(given: Given, absent: str, cost: Cost) -> Part:
     patterns = patterns_of(given.item, value, len(seen))
     raters, items = len(np.unique(given.rater)), int(patterns.items.sum())
     with_two = int(patterns.items[patterns.paired].sum())
-    shown = [given.values[code] for code in seen] if len(seen) <= CATEGORIES and not absent else []
+    listed = [given.values[code] for code in seen] if len(seen) <= CATEGORIES and not absent else []
     null = {}
     if nothing := absent or _nothing(raters, with_two, given.noun):
         null = dict.fromkeys(COEFFICIENTS, nothing)
     elif with_two == 1:
         null = dict.fromkeys(COEFFICIENTS[1:], "only one item has two votes or more")
     elif len(seen) == 1:
-        null = dict.fromkeys(COEFFICIENTS[1:], f"only one value was given: {given.values[seen[0]]}")
+        null = dict.fromkeys(COEFFICIENTS[1:], f"only one value was given: {shown(given.values[seen[0]])}")
     else:
         null = _not_offered(given.scale, len(seen))
     single = {"raw": "no interval: only one item has two votes or more"} if with_two == 1 else {}
     if items == 1:
-        single |= {_share(name): "no interval: only one item" for name in shown}
-    names = [*COEFFICIENTS, *map(_share, shown)]
+        single |= {_share(name): "no interval: only one item" for name in listed}
+    names = [*COEFFICIENTS, *map(_share, listed)]
     if absent or not items:
         figures = {name: Figure(None, None, None, null[name]) for name in COEFFICIENTS}
     else:
@@ -191,7 +193,7 @@ def part_of(given: Given, absent: str, cost: Cost) -> Part:
         votes=len(value),
         values=len(seen),
         **{name: figures[name] for name in COEFFICIENTS},
-        prevalence={name: figures[_share(name)] for name in shown},
+        prevalence={name: figures[_share(name)] for name in listed},
         pairs=pairs,
         raters_left_out=left_out,
     )
@@ -204,7 +206,7 @@ def _share(value: str) -> str:
 def _nothing(raters: int, with_two: int, noun: str) -> str:
     """Why there is no agreement to speak of, or nothing."""
     if not raters:
-        return f"no vote of a {noun}"
+        return f"no {noun} has voted"
     if raters == 1:
         return f"only one {noun} has voted"
     return "" if with_two else "no item has two votes"
@@ -230,27 +232,29 @@ _Statistic = Callable[[Floats], Floats]
 
 
 def _statistic(patterns: Patterns, scale: Scale, numbers: Floats, null: Mapping[str, str]) -> _Statistic:
-    """From weights of patterns to the coefficients and, where values are categories, their shares."""
+    """From resamples of patterns to the coefficients and, where values are categories, their shares."""
     plain = Seen(patterns)
     weighted = None
     if "ac2" not in null:
         apart = quadratic_weights(numbers) if scale.name == "interval" else ordinal_weights(len(numbers))
         weighted = Seen(patterns, apart)
 
-    def statistic(weights: Floats) -> Floats:
-        found = sums(plain, weights)
-        columns = dict.fromkeys(COEFFICIENTS, np.full(len(weights), np.nan)) | {"raw": raw(found)}
+    moments = Moments(patterns, numbers) if scale.name == "interval" else None
+
+    def statistic(drawn: Floats) -> Floats:
+        found = sums(plain, drawn)
+        columns = dict.fromkeys(COEFFICIENTS, np.full(len(drawn), np.nan)) | {"raw": raw(found)}
         if "fleiss" not in null:
             columns |= {"fleiss": fleiss(found), "ac1": gwet(found)}
         if weighted is not None:
-            columns["ac2"] = gwet(sums(weighted, weights))
+            columns["ac2"] = gwet(found.seen_as(weighted, drawn))
         if "alpha" not in null:
-            if scale.name == "nominal":
-                columns["alpha"] = alpha(found)
+            if moments is not None:
+                columns["alpha"] = alpha_interval(moments, drawn)
             elif scale.name == "ordinal":
-                columns["alpha"] = alpha_ordinal(patterns, weights)
+                columns["alpha"] = alpha_ordinal(patterns, drawn, found)
             else:
-                columns["alpha"] = alpha_interval(patterns, numbers, weights)
+                columns["alpha"] = alpha(found)
         return np.column_stack([*columns.values(), shares(found)])
 
     return statistic
@@ -272,7 +276,7 @@ def _figures(
     (found,) = statistic(items[None, :].astype(np.float64))
     drawn = bootstrap(items, statistic, cost.rounds, cost.seed) if cost.rounds else np.empty((0, len(names)))
     figures = {}
-    for place, name in enumerate(names):
+    for place, (name, got) in enumerate(zip(names, intervals(drawn), strict=True)):
         if name in reasons.value:
             figures[name] = Figure(None, None, None, reasons.value[name])
         elif np.isnan(found[place]):
@@ -280,12 +284,11 @@ def _figures(
         elif name in reasons.interval:
             figures[name] = Figure(_rounded(found[place]), None, None, reasons.interval[name])
         else:
-            figures[name] = _figure(found[place], drawn[:, place])
+            figures[name] = _figure(found[place], got)
     return figures
 
 
-def _figure(value: float, drawn: Floats) -> Figure:
-    got = interval(drawn)
+def _figure(value: float, got: Interval) -> Figure:
     reason = None
     if not got.rounds:
         reason = "no interval: no resamples were asked for"
@@ -318,7 +321,7 @@ def _pairs(given: Given, value: Ints, categories: int, cost: Cost) -> tuple[list
     spent = kept = 0
     for one in range(len(compared)):
         new = {other: _cells(said[other], said[one], categories) for other in range(one)}
-        spent += sum(len(cells.items) for cells in new.values())
+        spent += sum(PAIR + len(cells.items) for cells in new.values())
         if one > 1 and spent > cost.cells:
             break
         tables |= {(other, one): cells for other, cells in new.items()}
@@ -350,9 +353,9 @@ def _pair(a: str, b: str, cells: Cells, categories: int, cost: Cost) -> Pair:
     elif categories > CATEGORIES:
         null = {"kappa": f"{categories:,} different values; at most {CATEGORIES} are read as categories"}
 
-    def statistic(weights: Floats) -> Floats:
-        kappa = np.full(len(weights), np.nan) if null else cohen(cells, weights)
-        return np.column_stack([raw_of_cells(cells, weights), kappa])
+    def statistic(drawn: Floats) -> Floats:
+        kappa = np.full(len(drawn), np.nan) if null else cohen(cells, drawn)
+        return np.column_stack([raw_of_cells(cells, drawn), kappa])
 
     reasons = _Reasons(null, single, "both always gave one and the same value")
     found = _figures(cells.items, statistic, names, reasons, cost)

@@ -19,7 +19,7 @@ __all__ = ["HUMAN", "Agreement", "Block", "agreement_of", "measure"]
 
 HUMAN = "human"
 """The family of a person, beside those that begin with `people:`."""
-PAIR_CELLS = 200_000
+PAIR_CELLS = 100_000
 """Cells of all tables of two raters: what their intervals may cost, divided among overall and groups."""
 
 
@@ -91,7 +91,9 @@ def measure(path: Path, order: Sequence[str] = (), rounds: int = 1000, seed: int
     Raises:
         InputError: when nothing can be computed.
     """
-    return agreement_of(read_votes(path, order), str(path), rounds, seed)
+    # A name of bytes that are no text has to go into JSON, too.
+    name = str(path).encode("utf-8", "backslashreplace").decode()
+    return agreement_of(read_votes(path, order), name, rounds, seed)
 
 
 def agreement_of(votes: Votes, file: str, rounds: int = 1000, seed: int = 0) -> Agreement:

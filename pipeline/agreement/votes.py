@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 from pipeline.agreement.coefficients import Floats, Ints
 from schemas.errors import InputError
 
-__all__ = ["GROUPS", "LISTED", "ORDER", "Problem", "Problems", "Scale", "ScaleName", "Votes", "read_votes"]
+__all__ = [
+    "GROUPS",
+    "LISTED",
+    "ORDER",
+    "Problem",
+    "Problems",
+    "Scale",
+    "ScaleName",
+    "Votes",
+    "read_votes",
+    "shown",
+]
 
 ScaleName = Literal["nominal", "ordinal", "interval"]
 SCALES: tuple[ScaleName, ...] = ("nominal", "ordinal", "interval")
@@ -41,6 +52,7 @@ FAULTS = {
     LINE_BREAK: ("line_break", "holds a line break; is a quote left open?"),
 }
 HEAD_SHOWN = 200
+NAME_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +95,9 @@ class Problems:
 
     def add_all(self, kind: str, lines: Ints, field: str, say: Callable[[int], str]) -> None:
         """Note all of `lines`, which are in order; `say` gives the words for the one at a place in them."""
-        self._kept += [Problem(int(line), field, say(i)) for i, line in enumerate(lines[:LISTED])]
-        self.counts[kind] += len(lines)
+        if len(lines):
+            self._kept += [Problem(int(line), field, say(i)) for i, line in enumerate(lines[:LISTED])]
+            self.counts[kind] += len(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +277,9 @@ def _fields(path: Path, head: Sequence[str]) -> list[str]:
     """The columns that are read, in the order of the file's."""
     used = [name for name in head if name in NEEDED or name in OPTIONAL]
     if lacking := [name for name in NEEDED if name not in used]:
-        shown = ",".join(head)[:HEAD_SHOWN].encode("ascii", "backslashreplace").decode()
+        there = ",".join(head)[:HEAD_SHOWN].encode("ascii", "backslashreplace").decode()
         raise InputError(
-            f"{path}: line 1: no column {', '.join(lacking)}; the header is {shown!r}. It needs item_id, "
+            f"{path}: line 1: no column {', '.join(lacking)}; the header is {there!r}. It needs item_id, "
             "annotator and value, separated by commas, in UTF-8"
         )
     if twice := [name for name, n in Counter(used).items() if n > 1]:
@@ -279,6 +292,7 @@ class _Lines:
 
     def __init__(self, file: TextIO) -> None:
         self.number = 0
+        self.given_back = 0  # the last line that was
         self.taken: list[str] = []
         self._file = file
         self._again: deque[str] = deque()
@@ -295,6 +309,7 @@ class _Lines:
     def give_back(self) -> None:
         """Read all lines of the last row but its first again: an open quote swallows good rows."""
         rest = self.taken[1:]
+        self.given_back = max(self.given_back, self.number if rest else 0)
         self._again.extendleft(reversed(rest))
         self.number -= len(rest)
 
@@ -329,6 +344,8 @@ def _from_csv(path: Path, problems: Problems) -> _Table:
             if len(row) != width:
                 problems.add("row", line, None, f"{len(row)} fields where the header has {width}")
                 lines.give_back()
+            elif line <= lines.given_back and any('"' in row[i] for _, i in picked):
+                problems.add("row", line, None, "a quote mark in a row after an open quote")
             elif not collector.take([names[row[i]] for names, i in picked], line):
                 lines.give_back()
 
@@ -391,7 +408,9 @@ def _cleaned(table: _Table, order: tuple[str, ...], problems: Problems) -> Votes
     groups = _group(rows, table, problems)
     meant = _meant(rows, table, groups)
     values = table.names["value"].names
-    numbers = np.array([_number(text) for text in values], np.float64)
+    numbers = np.full(len(values), np.nan)
+    if any(name != "nominal" for name in meant):
+        numbers = np.array([_number(text) for text in values], np.float64)
     scales, fits = _scales(rows.column, meant, values, numbers, order)
     value, group = rows.column["value"], rows.column["group"]
     rows.drop("value", ~fits, "value", lambda i: _misfit(values[value[i]], scales[group[i]]))
@@ -429,7 +448,10 @@ def _group(rows: _Rows, table: _Table, problems: Problems) -> list[str]:
         names = table.names["group"].names
         first = _first(column["item_id"], column["group"])
         rows.drop(
-            "group", column["group"] != first, "group", lambda i: f"its item is in {names[first[i]]!r} before"
+            "group",
+            column["group"] != first,
+            "group",
+            lambda i: f"its item is in {shown(names[first[i]])} before",
         )
     elif "question" in column:
         names = table.names["question"].names
@@ -464,7 +486,7 @@ def _meant(rows: _Rows, table: _Table, groups: Sequence[str]) -> list[ScaleName]
         "scale",
         scale < 0,
         "scale",
-        lambda i: f"{written[named[i]]!r} is none of {', '.join(SCALES)}",
+        lambda i: f"{shown(written[named[i]])} is none of {', '.join(SCALES)}",
     )
     group, scale = rows.column["group"], scale[scale >= 0]
     first = _first(group, scale)
@@ -483,7 +505,9 @@ def _once(rows: _Rows, annotators: Sequence[str]) -> None:
     again, same = first != np.arange(len(rows)), value == value[first]
 
     def say(how: str) -> Callable[[int], str]:
-        return lambda i: f"{annotators[annotator[i]]!r} has voted on this item before; not counted, {how}"
+        return lambda i: (
+            f"{shown(annotators[annotator[i]])} has voted on this item before; not counted, {how}"
+        )
 
     rows.note("repeated_same", again & same, "annotator", say("the value is the same"))
     rows.note("repeated_other", again & ~same, "annotator", say("the value differs"))
@@ -510,9 +534,15 @@ def _scales(
     ordered = np.array([name == "ordinal" for name in meant])
     on_numbers = np.array([name == "interval" for name in meant])[column["group"]]
     fits[on_numbers] = is_number[column["value"][on_numbers]]
-    readings = [(Scale("ordinal", order), np.isin(values, order))] if order else []
-    readings.append((Scale("ordinal", numbers=True), is_number))
-    readings.append((Scale("ordinal", ORDER), np.isin(values, ORDER)))
+    if not ordered.any():
+        return scales, fits
+
+    def words(of: tuple[str, ...]) -> tuple[Scale, Bools]:
+        return Scale("ordinal", of), np.array([value in of for value in values], np.bool_)
+
+    readings = [(Scale("ordinal", numbers=True), is_number), words(ORDER)]
+    if order:
+        readings.insert(0, words(order))
     by_group = np.argsort(column["group"], kind="stable")
     bounds = np.searchsorted(column["group"][by_group], np.arange(len(meant) + 1))
     for group in np.flatnonzero(ordered):
@@ -525,10 +555,15 @@ def _scales(
     return scales, fits
 
 
+def shown(name: str) -> str:
+    """A name in quotes, shortened where somebody has taken a text for one."""
+    return repr(name if len(name) <= NAME_SHOWN else name[:NAME_SHOWN] + "…")
+
+
 def _misfit(value: str, scale: Scale) -> str:
     if scale.order:
-        return f"{value!r} is not in the order {', '.join(scale.order)}"
-    return f"{value!r} is no number, and the scale is {scale.name}"
+        return f"{shown(value)} is not in the order {', '.join(scale.order)}"
+    return f"{shown(value)} is no number, and the scale is {scale.name}"
 
 
 def _number(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from pipeline.intervals import wilson
@@ -21,7 +22,7 @@ class PairwiseAgreement:
         b: the other.
         n: items both answered.
         raw: share of equal answers, with its 95 % Wilson interval `low` to `high`; None without items.
-        ac1: Gwet's AC1 (Gwet 2008, formula 4 for two raters); None where it is not defined.
+        ac1: Gwet's AC1; None without items.
         kappa: Cohen's kappa; None where both always gave one and the same answer.
         prevalence: mean share of answers other than "safe".
     """
@@ -43,33 +44,37 @@ def pairwise(votes: Iterable[Mapping[str, Any]], question: str) -> list[Pairwise
     for vote in votes:
         if vote["question"] == question and vote["status"] == "ok":
             given[vote["annotator"]][vote["item_id"]] = vote["value"]
-    names = sorted(given)
-    return [_pair(a, b, given[a], given[b]) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return [_pair(a, b, given[a], given[b]) for a, b in combinations(sorted(given), 2)]
 
 
 def _pair(a: str, b: str, of_a: Mapping[str, str], of_b: Mapping[str, str]) -> PairwiseAgreement:
+    import numpy as np
+
+    from pipeline.agreement import Seen, cells_of, cohen, gwet, patterns_of, raw, sums
+
     items = sorted(of_a.keys() & of_b.keys())
     n = len(items)
     if n == 0:
         return PairwiseAgreement(a, b, 0, None, None, None, None, None, None)
-    equal = sum(of_a[i] == of_b[i] for i in items)
-    low, high = wilson(equal, n)
-    counts_a, counts_b = Counter(of_a[i] for i in items), Counter(of_b[i] for i in items)
-    values = sorted(counts_a.keys() | counts_b.keys())
-    raw = equal / n
-    shares = {v: (counts_a[v] + counts_b[v]) / (2 * n) for v in values}
-    by_chance_ac1 = sum(p * (1 - p) for p in shares.values()) / (len(values) - 1) if len(values) > 1 else 0.0
-    by_chance_kappa = sum(counts_a[v] * counts_b[v] for v in values) / (n * n)
+    said = [of[i] for of in (of_a, of_b) for i in items]
+    values, code = np.unique(said, return_inverse=True)
+    cells = cells_of(code[:n], code[n:], len(values))
+    (kappa,) = cohen(cells, cells.items[None, :].astype(np.float64))
+    patterns = patterns_of(np.tile(np.arange(n), 2), code, len(values))
+    found = sums(Seen(patterns), patterns.items[None, :].astype(np.float64))
+    low, high = wilson(sum(of_a[i] == of_b[i] for i in items), n)
+    # A question has two answers or more, though only one may have been given.
+    (ac1,) = gwet(found, max(len(values), 2))
     return PairwiseAgreement(
         a,
         b,
         n,
-        round(raw, 4),
+        round(float(raw(found)[0]), 4),
         round(low, 4),
         round(high, 4),
-        round((raw - by_chance_ac1) / (1 - by_chance_ac1), 4),
-        None if by_chance_kappa == 1 else round((raw - by_chance_kappa) / (1 - by_chance_kappa), 4),
-        round(1 - shares.get("safe", 0.0), 4),
+        round(float(ac1), 4),
+        None if np.isnan(kappa) else round(float(kappa), 4),
+        round(1 - said.count("safe") / len(said), 4),
     )
 
 

@@ -140,7 +140,7 @@ class Desk:
                     _text(told.get("family")),
                     value,
                     float(score) if isinstance(score, float | int) and score == score else None,
-                    _text(told.get("note")),
+                    "",
                 )
             )
         return found

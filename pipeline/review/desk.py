@@ -72,6 +72,8 @@ class Desk:
     def __post_init__(self) -> None:
         """Count what each queue holds once."""
         self.gallery = Gallery(self.items.data)
+        # Made now, so that the first page is as quick as the others.
+        _ = self.items.with_item, self.items.position
         self._by_classes = {name: queue.by_classes(self.items) for name, queue in self.queues.items()}
 
     @property
@@ -140,7 +142,7 @@ class Desk:
                     _text(told.get("family")),
                     value,
                     float(score) if isinstance(score, float | int) and score == score else None,
-                    _text(told.get("note")),
+                    "",
                 )
             )
         return found

@@ -20,12 +20,14 @@ import yaml
 
 from pipeline.annotators import clauses
 from pipeline.engine import open_cache
+from pipeline.review import ReviewSet, default_target, open_review_set
 from pipeline.runner import run_stage
 from pipeline.stages import STAGES
 from pipeline.store import sha256_file, sha256_text
 from pipeline.workspace import Silent, Workspace
 from schemas.queries import ClassScenes
 from tests.conftest import holisafe, make_workspace
+from tests.review import Answer, reviewing
 from tests.scripted import Scripted, scripted
 
 pytestmark = pytest.mark.build
@@ -330,6 +332,39 @@ def test_people_decide_without_a_call_and_stand_among_the_votes(build: Build) ->
     refused = holisafe(build.root, "build", check=False)
     assert refused.returncode == 2
     assert "votes.jsonl: line 1: item_id: Field required" in refused.stderr
+
+
+def test_verdicts_from_the_review_page_change_the_next_build(build: Build) -> None:
+    (build.root / "data" / "reviews" / "votes.jsonl").unlink(missing_ok=True)
+    build.run()
+    items = open_review_set(str(build.root / "data" / "dataset"))
+    assert items.ours
+    pairs = {row["pair_id"]: row for row in build.table("label_pairs/pairs.parquet")}
+    assert set(items.items["pair_safe"]) <= set(pairs)
+    target = default_target(build.root, items)
+    with reviewing(items, build.root / ".holisafe" / "reviews.sqlite", target.path) as page:
+        anna = page.browser("anna")
+        answer = anna.queue()
+        while (kept := pairs[pair_of(items, answer)])["type"] != "SSS":
+            answer = anna.judge(answer, "skip", "skip", "skip")
+        anna.act(anna.judge(answer, "safe", "safe", "unsafe"), "/stop")
+    before = build.sent()
+    holisafe(build.root, "run", "label_images")
+    holisafe(build.root, "run", "synthesize")
+    holisafe(build.root, "run", "label_pairs")
+    assert build.sent() == before, "no model was asked for it"
+    labels = {row["item_id"]: row for row in build.table("label_pairs/labels.parquet")}
+    assert labels[kept["pair_id"]]["safe"] is False
+    assert kept["pair_id"] not in {row["pair_id"] for row in build.table("label_pairs/pairs.parquet")}
+    votes = [v for v in build.table("label_pairs/votes.parquet") if v["family"] == "people:anna"]
+    assert (kept["pair_id"], "pair_safe", "unsafe") in {
+        (v["item_id"], v["question"], v["value"]) for v in votes
+    }
+
+
+def pair_of(items: ReviewSet, answer: Answer) -> str:
+    """The pair that a page of the review asks about."""
+    return items.item(items.position[int(answer.fields()["row"])], "pair_safe")
 
 
 def test_with_the_short_policy_no_clause_reaches_anybody(tmp_path: Path) -> None:

@@ -256,7 +256,8 @@ def _fit(table: _Table) -> _Model:
     answered, votes = table.answered, np.nan_to_num(table.votes)
     item, family = np.nonzero(answered)
     value = votes[item, family].astype(np.int64)
-    found = estimate(item, family, value, *answered.shape, 2)
+    items, families = answered.shape
+    found = estimate(item, family, value, items, families, 2)
     right = np.stack([found.matrices[:, 1, 1], found.matrices[:, 0, 0]], axis=1)
     speaks = np.log(found.matrices[:, 1] / found.matrices[:, 0])
     parts = answered * (votes * speaks[:, 1] + (1 - votes) * speaks[:, 0])

@@ -85,7 +85,7 @@ class TextModel:
         """P(unsafe) of some rows."""
         kinds, place = np.unique(self._terms.kind[rows], return_inverse=True)
         row, column, value = self._matrix(kinds)
-        z: Floats = np.bincount(row, value * self.w[column], len(kinds)) + self._b
+        z = np.asarray(np.bincount(row, value * self.w[column], len(kinds)), np.float64) + self._b
         return _sigmoid(z)[place]
 
 

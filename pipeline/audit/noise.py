@@ -451,7 +451,7 @@ def ideal_recall(
 ) -> float:
     """How many flipped labels can be found with features of an AUC, at best, by simulation.
 
-    The features of the two labels are normal with variance 1 and the distance that gives the AUC, and rows are
+    The features of the two labels are normal with variance 1 and the distance that gives the AUC; rows are
     ranked by their true P(given label is wrong): nobody who knows the features alone does better.
 
     Args:

@@ -97,9 +97,10 @@ def prevalence(called: Counts, unsafe_gold: Counts, safe_gold: Counts) -> Preval
     sensitivity, specificity = (None if v is None else round(v, 4) for v in rates)
 
     def told_as(corrected: float | None, ends: tuple[float, float] | None, reason: str) -> Prevalence:
-        both = (None, None) if ends is None else (round(ends[0], 4), round(ends[1], 4))
-        value = None if corrected is None else round(corrected, 4)
-        return Prevalence(apparent, low, high, sensitivity, specificity, value, *both, reason)
+        value, left, right = (
+            None if v is None else round(v, 4) for v in (corrected, *(ends or (None, None)))
+        )
+        return Prevalence(apparent, low, high, sensitivity, specificity, value, left, right, reason)
 
     reason = _reason(called, unsafe_gold, safe_gold)
     if reason:
@@ -179,5 +180,7 @@ def _reason(called: Counts, unsafe_gold: Counts, safe_gold: Counts) -> str:
             return f"no gold that is {name}"
     informed = unsafe_gold.hits / unsafe_gold.n + safe_gold.hits / safe_gold.n - 1
     if informed <= 0:
-        return f"on gold the judges tell nothing: sensitivity + specificity is {informed + 1:.2f}, not above 1"
+        return (
+            f"on gold the judges tell nothing: sensitivity + specificity is {informed + 1:.2f}, not above 1"
+        )
     return ""

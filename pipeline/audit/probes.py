@@ -1,8 +1,8 @@
 """Blind baselines: how far a label can be guessed from what should tell nothing about it.
 
 Everything is judged out of fold. An AUC of .5 is chance. Of few rows .60 is crossed by chance, and by one of
-many probes sooner: a probe is named when its AUC is above .60 and above .5 by as many
-standard errors of the cluster bootstrap as one set of probes in forty would show by chance (Bonferroni).
+many probes sooner: a probe is named when its AUC is above .60 and above .5 by as many standard errors of the
+cluster bootstrap as one set of probes in forty would show by chance (Bonferroni).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -27,6 +27,7 @@ __all__ = [
     "NAMED",
     "SOURCE_PARTS",
     "Probe",
+    "counted_out_of_fold",
     "enough",
     "gives_away",
     "out_of_fold",
@@ -80,13 +81,14 @@ class Probe:
     reason: str
 
 
-def probes(rows: Sequence[Row], seed: int = 0) -> list[Probe]:
+def probes(rows: Sequence[Row], seed: int = 0, only: Collection[str] | None = None) -> list[Probe]:
     """All probes.
 
     Args:
         rows: with `type`, `query`, `scene`, `contrast_square`, `image_id`, `image_safe`, and the parts of
             `SOURCE_PARTS`; `size` is width x height, `bytes` the size of the file received.
         seed: of folds and resampling.
+        only: probes to make, by name; None: all. Which are named does not depend on it.
     """
     guesses = []
     for kinds in TEXT_SETS:
@@ -116,7 +118,7 @@ def probes(rows: Sequence[Row], seed: int = 0) -> list[Probe]:
         labels = np.array(unsafe, bool)
         for name, f in [*parts.items(), ("source and format together", joint)]:
             guesses.append(_Guess(name, target, f, labels, groups, "image"))
-    return [_probe(guess, len(guesses), seed) for guess in guesses]
+    return [_probe(g, len(guesses), seed) for g in guesses if only is None or g.probe in only]
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
             reason,
         )
     counts = Terms(guess.features)
-    plain_scores = _scores(counts, labels, np.arange(n), seed)
-    scores = _scores(counts, labels, groups, seed)
+    plain_scores = counted_out_of_fold(counts, labels, np.arange(n), seed)
+    scores = counted_out_of_fold(counts, labels, groups, seed)
     plain, grouped = auc(labels, plain_scores), auc(labels, scores)
     draws = auc_draws(labels, scores, groups, seed)
     low, high = interval95(draws)
@@ -214,10 +216,11 @@ def out_of_fold(features: Sequence[Sequence[str]], labels: Bools, groups: Ints, 
     Returns:
         P(unsafe), 0..1; .5 where the other folds hold one label alone.
     """
-    return _scores(Terms(features), labels, groups, seed)
+    return counted_out_of_fold(Terms(features), labels, groups, seed)
 
 
-def _scores(counts: Terms, labels: Bools, groups: Ints, seed: int) -> Floats:
+def counted_out_of_fold(counts: Terms, labels: Bools, groups: Ints, seed: int) -> Floats:
+    """`out_of_fold` of terms that were counted before."""
     return held_out(
         labels, groups, seed, lambda train, known, test: TextModel(counts, train, known).predict(test)
     )

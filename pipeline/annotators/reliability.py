@@ -24,20 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.annotators.base import PEOPLE, Vote
+from pipeline.annotators.dawid_skene import estimate
 from pipeline.intervals import Z95
 
-__all__ = ["Posterior", "Reliability", "effective_number", "posteriors"]
+__all__ = ["Posterior", "Reliability", "effective_number", "left_out", "posteriors"]
 
 Floats = NDArray[np.float64]
 Finding = Literal["", "always safe", "always unsafe", "tells nothing", "mostly fails"]
 """`tells nothing`: sensitivity + specificity - 1 is not above 0, by its 95 % interval."""
 
-PRIOR = (1.6, 0.4)
-"""Pseudo-votes of each family on each side of the truth: right, wrong."""
-PREVALENCE = 1.0
-"""Pseudo-items on each side."""
-ROUNDS = 500
-CLOSE = 1e-8
 SAME = 0.98
 """Share of one value from which a family says the same of everything."""
 FEW = 20
@@ -127,6 +122,34 @@ def posteriors(
         finding = _finding(table, model, column)
         told.append(Reliability(family, names, n, failed, sides[0], sides[1], finding))
     return found, told
+
+
+def left_out(votes: Iterable[Vote], threshold: float = 0.5) -> dict[str, tuple[float, float]]:
+    """Between what P(unsafe) of each item moves when one family, whichever, is not heard.
+
+    Args:
+        votes: all votes on one `…_safe` question, whatever their status.
+        threshold: P(unsafe) from which a family's vote counts as unsafe.
+
+    Returns:
+        The lowest and the highest, by item; items that fewer than two families scored are not in it.
+
+    Raises:
+        ValueError: when votes are on several questions.
+    """
+    table = _Table.of(votes, threshold)
+    answered = table.answered
+    count = answered.sum(1)
+    if table.enough:
+        model = _fit(table)
+        without = _probability(model.odds[:, None] - model.parts)
+    else:
+        known = np.nan_to_num(table.scores)
+        without = (known.sum(1, keepdims=True) - known) / np.maximum(count - 1, 1)[:, None]
+    low, high = np.where(answered, without, 1.0).min(1), np.where(answered, without, 0.0).max(1)
+    return {
+        item: (float(low[row]), float(high[row])) for row, item in enumerate(table.items) if count[row] > 1
+    }
 
 
 def effective_number(votes: Iterable[Vote]) -> float | None:
@@ -230,29 +253,15 @@ def _probability(odds: Floats) -> Floats:
 
 
 def _fit(table: _Table) -> _Model:
-    answered = table.answered
-    votes = np.nan_to_num(table.votes)
-    count = answered.sum(1)
-    voted = count > 0
-    truth = np.where(voted, votes.sum(1) / np.maximum(count, 1), 0.5)
-    for _ in range(ROUNDS):
-        unsafe, safe = ((side * voted)[:, None] * answered for side in (truth, 1 - truth))
-        right = np.stack(
-            [
-                ((unsafe * votes).sum(0) + PRIOR[0]) / (unsafe.sum(0) + sum(PRIOR)),
-                ((safe * (1 - votes)).sum(0) + PRIOR[0]) / (safe.sum(0) + sum(PRIOR)),
-            ],
-            axis=1,
-        )
-        prevalence = ((truth * voted).sum() + PREVALENCE) / (voted.sum() + 2 * PREVALENCE)
-        says_unsafe = np.log(right[:, 0] / (1 - right[:, 1]))
-        says_safe = np.log((1 - right[:, 0]) / right[:, 1])
-        parts = answered * (votes * says_unsafe + (1 - votes) * says_safe)
-        odds = np.log(prevalence / (1 - prevalence)) + parts.sum(1)
-        before, truth = truth, _probability(odds)
-        if np.abs(truth - before).max(initial=0.0) < CLOSE:
-            break
-    return _Model(odds, parts, right)
+    answered, votes = table.answered, np.nan_to_num(table.votes)
+    item, family = np.nonzero(answered)
+    value = votes[item, family].astype(np.int64)
+    items, families = answered.shape
+    found = estimate(item, family, value, items, families, 2)
+    right = np.stack([found.matrices[:, 1, 1], found.matrices[:, 0, 0]], axis=1)
+    speaks = np.log(found.matrices[:, 1] / found.matrices[:, 0])
+    parts = answered * (votes * speaks[:, 1] + (1 - votes) * speaks[:, 0])
+    return _Model(found.odds[:, 1], parts, right)
 
 
 def _finding(table: _Table, model: _Model | None, column: int) -> Finding:

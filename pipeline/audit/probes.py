@@ -1,6 +1,8 @@
 """Blind baselines: how far a label can be guessed from what should tell nothing about it.
 
-Everything is judged out of fold. An AUC of .5 is chance.
+Everything is judged out of fold. An AUC of .5 is chance. Of few rows .60 is crossed by chance, and by one of
+many probes sooner: a probe is named when its AUC is above .60 and above .5 by as many standard errors of the
+cluster bootstrap as one set of probes in forty would show by chance (Bonferroni).
 """
 
 from __future__ import annotations
@@ -8,32 +10,37 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.audit.judging import FOLDS, Bools, Floats, Ints, auc, auc_draws, held_out, interval95
+from pipeline.audit.logistic import Terms, TextModel
 from pipeline.store import sha256_text
 
-__all__ = ["NAMED", "Probe", "auc", "out_of_fold", "probes"]
+__all__ = [
+    "LEAST",
+    "NAMED",
+    "SOURCE_PARTS",
+    "Probe",
+    "counted_out_of_fold",
+    "enough",
+    "gives_away",
+    "out_of_fold",
+    "probes",
+    "terms",
+]
 
 NAMED = 0.60
-"""AUC above which a probe is named in the report."""
-FOLDS = 5
+"""AUC above which a probe may be named in the report."""
 LEAST = 20
 """Rows of each class below which nothing is fitted."""
-RESAMPLES = 300
-STEPS = 150
-"""Steps of accelerated gradient descent on a convex loss."""
-RIDGE = 1.0
 TOP = 4
-LEAST_ROWS_OF_A_WORD = 2
 _WORD = re.compile(r"\w+")
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Row = Mapping[str, Any]
 TEXT_SETS = (("USU", "SSS"), ("SSU", "SSS"), ("SUU", "SSS"), ("UUU", "SSS"))
 SOURCE_PARTS = ("source_kind", "generator", "licence", "source_package", "extension", "size", "bytes")
@@ -54,7 +61,7 @@ class Probe:
         low: 95 % interval of `grouped`, by resampling the groups.
         high: its other end.
         mutual_information: of the value and the label, in bits, where the value is one of few.
-        named: whether `grouped` or `plain` is above .60.
+        named: whether `grouped` or `plain` is above .60, and above .5 by more than chance.
         top: features that speak most for unsafe, then most for safe, of a model of all rows.
         reason: why there is no figure; empty where there is one.
     """
@@ -74,27 +81,16 @@ class Probe:
     reason: str
 
 
-def auc(labels: NDArray[np.bool_], scores: Floats) -> float:
-    """Area under the ROC curve, ties counted half (Mann and Whitney 1947); NaN where one class is missing."""
-    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-    ends = np.cumsum(count)
-    ranks = (ends - (count - 1) / 2)[place]
-    ones = int(labels.sum())
-    zeros = len(labels) - ones
-    if not ones or not zeros:
-        return math.nan
-    return float((ranks[labels].sum() - ones * (ones + 1) / 2) / (ones * zeros))
-
-
-def probes(rows: Sequence[Row], seed: int = 0) -> list[Probe]:
+def probes(rows: Sequence[Row], seed: int = 0, only: Collection[str] | None = None) -> list[Probe]:
     """All probes.
 
     Args:
         rows: with `type`, `query`, `scene`, `contrast_square`, `image_id`, `image_safe`, and the parts of
             `SOURCE_PARTS`; `size` is width x height, `bytes` the size of the file received.
         seed: of folds and resampling.
+        only: probes to make, by name; None: all. Which are named does not depend on it.
     """
-    found = []
+    guesses = []
     for kinds in TEXT_SETS:
         some = [r for r in rows if r["type"] in kinds]
         labels = np.array([r["type"] != "SSS" for r in some], bool)
@@ -103,71 +99,112 @@ def probes(rows: Sequence[Row], seed: int = 0) -> list[Probe]:
         groups = _joined([(r["contrast_square"], f"scene {r['scene']}" if r["scene"] else "") for r in some])
         square = "contrast square and template"
         features = {
-            "query": [_terms(r["query"]) for r in some],
+            "query": [terms(r["query"]) for r in some],
             "query length": [[f"length={_bucket(len(_words(r['query'])))}"] for r in some],
             "opening words": [["opening=" + " ".join(_words(r["query"])[:2])] for r in some],
         }
-        found += [_probe(name, target, f, labels, groups, square, seed) for name, f in features.items()]
+        guesses += [_Guess(name, target, f, labels, groups, square) for name, f in features.items()]
         squares = _joined([(r["contrast_square"], "") for r in some])
         scene = [[f"template={r['scene']}"] for r in some]
-        found.append(_probe("template", target, scene, labels, squares, "contrast square", seed))
+        guesses.append(_Guess("template", target, scene, labels, squares, "contrast square"))
     images = list({r["image_id"]: r for r in rows}.values())
-    for target, some, label in (
+    for target, some, unsafe in (
         ("unsafe image", images, [not r["image_safe"] for r in images]),
         ("unsafe pair", list(rows), [r["type"] != "SSS" for r in rows]),
     ):
         groups = _joined([(r["image_id"], "") for r in some])
         parts = {p: [[f"{p}={_part(r, p)}"] for r in some] for p in SOURCE_PARTS}
         joint = [[word for p in SOURCE_PARTS for word in parts[p][i]] for i in range(len(some))]
+        labels = np.array(unsafe, bool)
         for name, f in [*parts.items(), ("source and format together", joint)]:
-            found.append(_probe(name, target, f, np.array(label, bool), groups, "image", seed))
-    return found
+            guesses.append(_Guess(name, target, f, labels, groups, "image"))
+    return [_probe(g, len(guesses), seed) for g in guesses if only is None or g.probe in only]
 
 
-def _probe(
-    name: str,
-    target: str,
-    features: list[list[str]],
-    labels: NDArray[np.bool_],
-    groups: Ints,
-    grouping: str,
-    seed: int,
-) -> Probe:
+@dataclass(frozen=True)
+class _Guess:
+    """A probe to be made: what it looks at, what it guesses, and what is kept together."""
+
+    probe: str
+    target: str
+    features: list[list[str]]
+    labels: Bools
+    groups: Ints
+    grouping: str
+
+
+def _probe(guess: _Guess, of: int, seed: int) -> Probe:
+    labels, groups = guess.labels, guess.groups
     n, ones = len(labels), int(labels.sum())
-    few = min(ones, n - ones)
-    reason = ""
-    if few < LEAST:
-        reason = f"{few} rows of the rarer class, {LEAST} are needed"
-    elif len(set(groups[labels])) < FOLDS or len(set(groups[~labels])) < FOLDS:
-        reason = f"fewer than {FOLDS} groups of a class"
+    reason = enough(labels, groups)
     if reason:
-        return Probe(name, target, n, ones, None, None, grouping, None, None, None, False, [], reason)
-    counts = _Counts(features)
-    plain = auc(labels, _scores(counts, labels, np.arange(n), seed))
-    scores = _scores(counts, labels, groups, seed)
-    grouped = auc(labels, scores)
-    low, high = _interval(labels, scores, groups, seed)
-    single = all(len(f) == 1 for f in features)
+        return Probe(
+            guess.probe,
+            guess.target,
+            n,
+            ones,
+            None,
+            None,
+            guess.grouping,
+            None,
+            None,
+            None,
+            False,
+            [],
+            reason,
+        )
+    counts = Terms(guess.features)
+    plain_scores = counted_out_of_fold(counts, labels, np.arange(n), seed)
+    scores = counted_out_of_fold(counts, labels, groups, seed)
+    plain, grouped = auc(labels, plain_scores), auc(labels, scores)
+    draws = auc_draws(labels, scores, groups, seed)
+    low, high = interval95(draws)
+    named = gives_away(grouped, draws, of) or (
+        plain > NAMED and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), of)
+    )
+    single = all(len(f) == 1 for f in guess.features)
     return Probe(
-        name,
-        target,
+        guess.probe,
+        guess.target,
         n,
         ones,
         round(plain, 3),
         round(grouped, 3),
-        grouping,
+        guess.grouping,
         low,
         high,
-        _information([f[0] for f in features], labels) if single else None,
-        max(plain, grouped) > NAMED,
+        _information([f[0] for f in guess.features], labels) if single else None,
+        named,
         _top(counts, labels),
         "",
     )
 
 
-def out_of_fold(
-    features: Sequence[Sequence[str]], labels: NDArray[np.bool_], groups: Ints, seed: int
-) -> Floats:
+def enough(labels: Bools, groups: Ints) -> str:
+    """Why nothing can be guessed of so few rows; empty where they are enough."""
+    ones = int(labels.sum())
+    few = min(ones, len(labels) - ones)
+    if few < LEAST:
+        return f"{few} rows of the rarer class, {LEAST} are needed"
+    if len(np.unique(groups[labels])) < FOLDS or len(np.unique(groups[~labels])) < FOLDS:
+        return f"fewer than {FOLDS} groups of a class"
+    return ""
+
+
+def gives_away(value: float, draws: Floats, of: int) -> bool:
+    """Whether an AUC is to be named: above .60, and above .5 by more than chance.
+
+    Args:
+        value: the AUC.
+        draws: its bootstrap.
+        of: how many are looked at together, so that of a set without any leak one in forty names one.
+    """
+    if not draws.size:
+        return False
+    return bool(value > NAMED and value - NormalDist().inv_cdf(1 - 0.025 / of) * draws.std() > 0.5)
+
+
+def out_of_fold(features: Sequence[Sequence[str]], labels: Bools, groups: Ints, seed: int) -> Floats:
     """P(unsafe) of each row by a logistic regression on TF-IDF that saw no row of its group.
 
     Args:
@@ -179,128 +216,25 @@ def out_of_fold(
     Returns:
         P(unsafe), 0..1; .5 where the other folds hold one label alone.
     """
-    return _scores(_Counts(features), labels, groups, seed)
+    return counted_out_of_fold(Terms(features), labels, groups, seed)
 
 
-def _scores(counts: _Counts, labels: NDArray[np.bool_], groups: Ints, seed: int) -> Floats:
-    names = np.unique(groups)
-    order = np.random.default_rng(seed).permutation(len(names))
-    fold_of = np.empty(len(names), np.int64)
-    # Largest first to the emptiest fold, so that a group of many rows leaves the folds even.
-    sizes = np.bincount(np.searchsorted(names, groups), minlength=len(names))
-    filled = np.zeros(FOLDS)
-    for at in sorted(order.tolist(), key=lambda i: -sizes[i]):
-        fold = int(filled.argmin())
-        fold_of[at] = fold
-        filled[fold] += sizes[at]
-    folds = fold_of[np.searchsorted(names, groups)]
-    scores = np.full(len(labels), 0.5)
-    for fold in range(FOLDS):
-        test = np.flatnonzero(folds == fold)
-        train = np.flatnonzero(folds != fold)
-        if not len(test) or labels[train].all() or not labels[train].any():
-            continue
-        scores[test] = _Model(counts, train, labels[train]).predict(test)
-    return scores
+def counted_out_of_fold(counts: Terms, labels: Bools, groups: Ints, seed: int) -> Floats:
+    """`out_of_fold` of terms that were counted before."""
+    return held_out(
+        labels, groups, seed, lambda train, known, test: TextModel(counts, train, known).predict(test)
+    )
 
 
-class _Counts:
-    """How often each term stands in each row; rows of the same terms are of one kind and kept once."""
-
-    def __init__(self, features: Sequence[Sequence[str]]) -> None:
-        kinds: dict[tuple[str, ...], int] = {}
-        self.kind = np.array([kinds.setdefault(tuple(row), len(kinds)) for row in features], np.int64)
-        self.names = sorted({term for row in kinds for term in row})
-        places = {term: i for i, term in enumerate(self.names)}
-        counted = [Counter(row) for row in kinds]
-        self._ends = np.cumsum([0, *map(len, counted)])
-        self._terms = np.array([places[term] for row in counted for term in row], np.int64)
-        self._counts = np.array([count for row in counted for count in row.values()], np.float64)
-
-    def of(self, kinds: Ints) -> tuple[Ints, Ints, Floats]:
-        """The entries of some kinds: the place of each one's kind among them, its term and its count."""
-        starts, sizes = self._ends[kinds], self._ends[kinds + 1] - self._ends[kinds]
-        row = np.repeat(np.arange(len(kinds)), sizes)
-        at = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(starts, sizes)
-        return row, self._terms[at], self._counts[at]
-
-
-class _Model:
-    """Logistic regression with an L2 penalty on TF-IDF rows of length 1, classes weighted evenly."""
-
-    def __init__(self, counts: _Counts, rows: Ints, labels: NDArray[np.bool_]) -> None:
-        self._counts = counts
-        kinds, place = np.unique(counts.kind[rows], return_inverse=True)
-        ones, all_ = np.bincount(place, labels), np.bincount(place)
-        n, width = len(kinds), len(counts.names)
-        row, column, _ = counts.of(kinds)
-        seen = np.bincount(column, all_[row], width)
-        # A word of too few rows weighs nothing.
-        self._idf = np.where(seen >= LEAST_ROWS_OF_A_WORD, np.log((1 + len(rows)) / (1 + seen)) + 1, 0)
-        row, column, value = self._matrix(kinds)
-        share = labels.mean()
-        unsafe = ones * 0.5 / share
-        weight = unsafe + (all_ - ones) * 0.5 / (1 - share)
-        self.w, self._b = np.zeros(width), 0.0
-        before_w, before_b = self.w, self._b
-        # A row has length 1 and a constant beside: the loss curves by no more than weight / 2 for each.
-        step = 1 / (0.5 * weight.sum() + RIDGE)
-        for turn in range(STEPS):
-            ahead = turn / (turn + 3)
-            w, b = self.w + ahead * (self.w - before_w), self._b + ahead * (self._b - before_b)
-            z = np.bincount(row, value * w[column], n) + b
-            error = weight / (1 + np.exp(-np.clip(z, -30, 30))) - unsafe
-            before_w, before_b = self.w, self._b
-            self.w = w - step * (np.bincount(column, value * error[row], width) + RIDGE * w)
-            self._b = b - step * float(error.sum())
-
-    def _matrix(self, kinds: Ints) -> tuple[Ints, Ints, Floats]:
-        row, column, count = self._counts.of(kinds)
-        known = self._idf[column] > 0
-        row, column = row[known], column[known]
-        value = count[known] * self._idf[column]
-        length = np.sqrt(np.bincount(row, value * value, len(kinds)))
-        return row, column, value / length[row]
-
-    def predict(self, rows: Ints) -> Floats:
-        kinds, place = np.unique(self._counts.kind[rows], return_inverse=True)
-        row, column, value = self._matrix(kinds)
-        z = np.bincount(row, value * self.w[column], len(kinds)) + self._b
-        return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))), np.float64)[place]
-
-
-def _top(counts: _Counts, labels: NDArray[np.bool_]) -> list[str]:
+def _top(counts: Terms, labels: Bools) -> list[str]:
     # Rounded, so that words that weigh the same come by their names on any machine.
-    weights = _Model(counts, np.arange(len(labels)), labels).w.round(6)
+    weights = TextModel(counts, np.arange(len(labels)), labels).w.round(6)
     order = sorted(range(len(weights)), key=lambda i: (-weights[i], counts.names[i]))
     chosen = [i for i in order[:TOP] if weights[i] > 0] + [i for i in order[::-1][:TOP] if weights[i] < 0]
     return [f"{counts.names[i]} {weights[i]:+.2f}" for i in chosen]
 
 
-def _interval(
-    labels: NDArray[np.bool_], scores: Floats, groups: Ints, seed: int
-) -> tuple[float | None, float | None]:
-    """The 95 % interval of the AUC when whole groups are drawn again (cluster bootstrap)."""
-    _, group = np.unique(groups, return_inverse=True)
-    number = int(group.max()) + 1
-    _, place = np.unique(scores, return_inverse=True)
-    ones, others = labels.astype(np.float64), 1.0 - labels
-    random = np.random.default_rng(seed)
-    values = []
-    for _ in range(RESAMPLES):
-        times = np.bincount(random.integers(0, number, number), minlength=number)[group]
-        above, below = np.bincount(place, times * ones), np.bincount(place, times * others)
-        pairs = above.sum() * below.sum()
-        if pairs:
-            # Each unsafe row against the safe rows below it, and half of those level with it.
-            values.append(float((above * (np.cumsum(below) - below / 2)).sum() / pairs))
-    if not values:
-        return None, None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return round(float(low), 3), round(float(high), 3)
-
-
-def _information(values: Sequence[str], labels: NDArray[np.bool_]) -> float:
+def _information(values: Sequence[str], labels: Bools) -> float:
     """Mutual information of a value and the label in bits, as counted; rare values flatter it."""
     n = len(values)
     both = Counter(zip(values, labels.tolist(), strict=True))
@@ -333,7 +267,8 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _terms(text: str) -> list[str]:
+def terms(text: str) -> list[str]:
+    """Its words and pairs of neighbours, in small letters."""
     words = _words(text)
     return words + [f"{a} {b}" for a, b in pairwise(words)]
 

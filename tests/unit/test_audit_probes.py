@@ -4,7 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.audit.probes import auc, out_of_fold, probes
+from pipeline.audit.judging import auc
+from pipeline.audit.logistic import NumberModel, Terms, TextModel
+from pipeline.audit.probes import gives_away, out_of_fold, probes
 
 Row = dict[str, Any]
 
@@ -80,8 +82,6 @@ def test_against_another_implementation() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from pipeline.audit.probes import _Counts, _Model
-
     draw = random.Random(7)  # noqa: S311
     texts = [[f"w{int(draw.gauss(10 + 3 * (i % 2), 5))}" for _ in range(9)] for i in range(300)]
     labels = np.array([i % 2 == 0 for i in range(300)])
@@ -90,4 +90,4 @@ def test_against_another_implementation() -> None:
         LogisticRegression(C=1.0, class_weight="balanced").fit(vectors, labels).predict_proba(vectors)[:, 1]
     )
     every = np.arange(300)
-    assert np.abs(_Model(_Counts(texts), every, labels).predict(every) - theirs).max() < 0.01
+    assert np.abs(TextModel(Terms(texts), every, labels).predict(every) - theirs).max() < 0.01

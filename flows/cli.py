@@ -309,15 +309,21 @@ def audit(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Where index.html and metrics.json go.")],
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="A file of votes on it, as for `holisafe agreement`.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Another dataset, whose copies are looked for.")
     ] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Also plant flaws in copies of it, and say what is found.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of folds and resamples.")] = 0,
 ) -> None:
     """Audit any dataset with HoliSafe's eight fields: what leaks, repeats, is missing, is to be judged."""
     from flows.dataset_commands import audit_dataset
 
-    audit_dataset(dataset, out, against, seed)
+    audit_dataset(dataset, out, votes, against, seed, self_test=self_test)
 
 
 @app.command()

@@ -21,14 +21,18 @@ __all__ = ["audit_dataset", "export_as_bench", "export_as_llava", "export_to_hub
 OUT = Console()
 
 
-def audit_dataset(place: str, out: Path, against: str | None, seed: int) -> None:
+def audit_dataset(
+    place: str, out: Path, votes: Path | None, against: str | None, seed: int, *, self_test: bool
+) -> None:
     """Audit any dataset, and say what to look at first."""
     from flows.progress import RichProgress
     from pipeline.audit import audit_anyset
     from pipeline.audit.headlines import headlines
 
     with RichProgress("audit") as progress:
-        metrics = audit_anyset(place, out, progress, against=against, seed=seed)
+        metrics = audit_anyset(
+            place, out, progress, votes=votes, against=against, test_itself=self_test, seed=seed
+        )
     words = {"wrong": "[bold red]mend[/]", "look": "[yellow]judge[/]", "fine": "[green]fine[/]"}
     table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
     for line in headlines(metrics):

@@ -42,8 +42,9 @@ GROUPS = 1_000
 Bools = NDArray[np.bool_]
 
 NEEDED = ("item_id", "annotator", "value")
-OPTIONAL = ("group", "family", "scale", "question", "status")
-MAY_BE_EMPTY = frozenset({"value", "family", "scale", "status"})
+OPTIONAL = ("group", "family", "scale", "question", "status", "gold")
+MAY_BE_EMPTY = frozenset({"value", "family", "scale", "status", "gold"})
+YES = ("true", "True", "1", "yes")
 EMPTY, NUL, NOT_UTF8, LINE_BREAK = -1, -2, -3, -4
 FAULTS = {
     EMPTY: ("empty", "is empty"),
@@ -140,6 +141,11 @@ class Votes:
         number: of each of `values`, the number that it is; NaN where it is none.
         scales: of each group; one where the file has no groups.
         has_families: whether the file names families.
+        name: place in `names` of what the file calls the item of each vote.
+        names: of items; one stands for as many items as there are questions about it.
+        question: place in `questions`; 0 where the file has none.
+        questions: names; empty where the file has none.
+        gold: whether the file calls it gold: true, True, 1 or yes.
         problems: what cannot be used.
     """
 
@@ -157,6 +163,11 @@ class Votes:
     number: Floats
     scales: list[Scale]
     has_families: bool
+    name: Ints
+    names: list[str]
+    question: Ints
+    questions: list[str]
+    gold: Bools
     problems: Problems
 
 
@@ -405,6 +416,7 @@ def _cleaned(table: _Table, order: tuple[str, ...], problems: Problems) -> Votes
         ok = rows.column["status"] == table.names["status"].get("ok", EMPTY - 1)
         missing += int((~ok).sum())
         rows.keep(ok)
+    rows.column["name"] = rows.column["item_id"]
     groups = _group(rows, table, problems)
     meant = _meant(rows, table, groups)
     values = table.names["value"].names
@@ -437,8 +449,21 @@ def _cleaned(table: _Table, order: tuple[str, ...], problems: Problems) -> Votes
         number=numbers,
         scales=scales,
         has_families="family" in rows.column,
+        name=rows.column["name"],
+        names=table.names["item_id"].names,
+        question=rows.column.get("question", np.zeros(len(rows), np.int64)),
+        questions=table.names["question"].names if "question" in rows.column else [],
+        gold=_yes(rows, table),
         problems=problems,
     )
+
+
+def _yes(rows: _Rows, table: _Table) -> Bools:
+    """Which votes the file calls gold."""
+    if "gold" not in rows.column:
+        return np.zeros(len(rows), np.bool_)
+    known = np.array([name in YES for name in table.names["gold"].names] + [False])
+    return known[rows.column["gold"]]
 
 
 def _group(rows: _Rows, table: _Table, problems: Problems) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.anyset.problems import Problems
 from pipeline.anyset.rows import checked
-from pipeline.anyset.table import AnySet, FilePictures
+from pipeline.anyset.table import VOTES, AnySet, FilePictures
 from schemas.errors import InputError
 
 __all__ = ["BENCH", "IMAGES", "open_bench"]
@@ -37,7 +37,7 @@ def open_bench(path: Path) -> AnySet:
             file = images / inside
             if file.resolve().is_relative_to(images.resolve()):
                 paths[key] = file
-    return AnySet(str(path), "bench", rows, pd.DataFrame(), FilePictures(paths), problems)
+    return AnySet(str(path), "bench", rows, pd.DataFrame(columns=list(VOTES)), FilePictures(paths), problems)
 
 
 def _listed(path: Path) -> Iterator[Any]:

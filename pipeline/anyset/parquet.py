@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.anyset.problems import Problems
 from pipeline.anyset.rows import checked
-from pipeline.anyset.table import FIELDS, FURTHER, AnySet
+from pipeline.anyset.table import FIELDS, FURTHER, VOTES, AnySet
 from pipeline.store import sha256_text
 from schemas.errors import InputError
 
@@ -25,7 +25,6 @@ __all__ = ["StoredPictures", "open_parquet"]
 BATCH = 64
 """Rows whose images are in memory at once."""
 _SPLIT = re.compile(r"(train|test|validation|val)(?=[-_.]|$)")
-_VOTES = ("question", "annotator", "family", "status", "value", "score", "note")
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ class _Votes:
             )
             if item is not None:
                 key = item, question, str(vote.get("annotator"))
-                self._rows.setdefault(key, (item, *(vote.get(name) for name in _VOTES)))
+                self._rows.setdefault(key, (item, *(vote.get(name) for name in VOTES[1:])))
 
     def table(self) -> pd.DataFrame:
-        return pd.DataFrame(list(self._rows.values()), columns=["item_id", *_VOTES])
+        return pd.DataFrame(list(self._rows.values()), columns=list(VOTES))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.anyset.problems import Problems
 
-__all__ = ["FIELDS", "FURTHER", "AnySet", "FilePictures", "Pictures"]
+__all__ = ["FIELDS", "FURTHER", "VOTES", "AnySet", "FilePictures", "Pictures"]
 
 FIELDS = ("id", "image", "query", "type", "category", "subcategory", "image_safe", "image_safety_label")
 """HoliSafe's eight fields, which every table has."""
@@ -22,6 +22,9 @@ FURTHER = (
     "query_writer", "response_writer", "lang", "tier",
 )  # fmt: skip
 """Columns that a table has where the dataset has them; empty cells are null."""
+
+VOTES = ("item_id", "question", "annotator", "family", "status", "value", "score", "note")
+"""Columns of the votes that came with a dataset."""
 
 Kind = Literal["bench", "parquet"]
 

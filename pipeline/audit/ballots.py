@@ -20,7 +20,7 @@ from pipeline.intervals import wilson
 from pipeline.store import sha256_text
 from schemas.rows import CLASS_NONE
 
-__all__ = ["ASKED", "ballots", "items_of", "labels_of"]
+__all__ = ["ASKED", "ballots", "columns_of", "items_of", "labels_of", "votes_of"]
 
 ASKED = ("image_safe", "text_safe", "pair_safe")
 """The questions that a row's type answers, by the place of its letters."""
@@ -133,6 +133,11 @@ def _as_votes(some: pd.DataFrame, group: pd.Series) -> tuple[Votes, list[str]]:
         number=np.full(len(names["value"]), np.nan),
         scales=[Scale("nominal")] * max(1, len(names["group"])),
         has_families=True,
+        name=number["item"],
+        names=names["item"],
+        question=np.zeros(len(some), np.int64),
+        questions=[],
+        gold=np.zeros(len(some), np.bool_),
         problems=VoteProblems(),
     )
     return table, names["group"]
@@ -147,7 +152,7 @@ def _answers(
         return (order.index(value) if value in order else len(order)), value
 
     counts: Counter[tuple[str, str, str]] = Counter()
-    for item, annotator, status, value in _columns(votes, "item_id", "annotator", "status", "value"):
+    for item, annotator, status, value in columns_of(votes, "item_id", "annotator", "status", "value"):
         if item in labels:
             counts[annotator, labels[item], value if status == "ok" else status] += 1
     told: dict[str, dict[str, dict[str, int]]] = {}
@@ -162,7 +167,7 @@ def _accuracy(
     """By annotator and group, how often its answer is the label that was given, worst first."""
     n: Counter[tuple[str, str]] = Counter()
     equal: Counter[tuple[str, str]] = Counter()
-    for item, annotator, status, value in _columns(votes, "item_id", "annotator", "status", "value"):
+    for item, annotator, status, value in columns_of(votes, "item_id", "annotator", "status", "value"):
         if status == "ok" and item in labels and item in of_item:
             n[annotator, of_item[item]] += 1
             equal[annotator, of_item[item]] += value == labels[item]
@@ -177,15 +182,7 @@ def _accuracy(
 
 def _reliability(votes: pd.DataFrame) -> dict[str, Any]:
     """How far each family can be trusted, and how many independent ones the panel is worth."""
-    names = ("item_id", "question", "annotator", "family", "status", "value", "score")
-    given = []
-    for item, question, annotator, family, status, value, score in _columns(votes, *names):
-        if status == "ok" and score is None and value in (CLASS_NONE, "unsafe"):
-            score = float(value == "unsafe")
-        if status != "ok" or value is None or score is None:
-            status, value, score = ("unscorable" if status == "ok" else status), None, None
-        told = None if score is None else round(score, 3)
-        given.append(Vote(item, question, annotator, family or annotator, status, value, told))
+    given = votes_of(votes)
     _, families = posteriors(given)
     return {
         "effective_number": effective_number(given),
@@ -193,7 +190,21 @@ def _reliability(votes: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _columns(votes: pd.DataFrame, *names: str) -> Any:
+def votes_of(votes: pd.DataFrame) -> list[Vote]:
+    """Votes as annotators give them; one without a score is sure of what it says."""
+    names = ("item_id", "question", "annotator", "family", "status", "value", "score")
+    given = []
+    for item, question, annotator, family, status, value, score in columns_of(votes, *names):
+        if status == "ok" and score is None and value in (CLASS_NONE, "unsafe"):
+            score = float(value == "unsafe")
+        if status != "ok" or value is None or score is None:
+            status, value, score = ("unscorable" if status == "ok" else status), None, None
+        told = None if score is None else round(score, 3)
+        given.append(Vote(item, question, annotator, family or annotator, status, value, told))
+    return given
+
+
+def columns_of(votes: pd.DataFrame, *names: str) -> Any:
     """Columns side by side, None where there is nothing."""
     return zip(
         *(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,21 +11,27 @@ from typing import Any
 import pandas as pd
 
 from pipeline.anyset import AnySet
+from pipeline.audit.ballots import ballots, labels_of
 from pipeline.audit.contents import over_refusal, personal, responses
 from pipeline.audit.contrast import contrast
 from pipeline.audit.coverage import balance, cells, classes_of
+from pipeline.audit.doubts import confusion_matrices, doubts, true_shares
 from pipeline.audit.duplicates import copies_of_images, copies_of_queries
+from pipeline.audit.features import low_level
 from pipeline.audit.pictures import Looks, look_at, texts_of
-from pipeline.audit.probes import SOURCE_PARTS, probes
+from pipeline.audit.probes import SOURCE_PARTS, Probe, probes
 from pipeline.audit.provenance import provenance
 from pipeline.audit.variety import variety
 from pipeline.store import sha256_text
 from pipeline.workspace import Progress
+from schemas.rows import CLASS_NONE
 from schemas.taxonomy import PAIR_TYPES
 
 __all__ = ["Known", "findings"]
 
 Texts = Mapping[str, str]
+PROBES = 33
+"""Looked at together, that of the pixels among them."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,17 @@ class Known:
         sources: of each image, by key, what its origin looked like, in the place of what the dataset shows:
             `source_kind`, `extension`, `size`, `bytes`.
         texts: what is known to be written on its images, by key; None: it is read where it is needed.
+        labels: by question and item, the labels that were given in the end, also of what was not kept; None:
+            as the rows say.
+        order: values of votes, in the order to show.
         trusted: whether its images may be decoded in this process.
     """
 
     wanted: Mapping[tuple[str, str, str], int] | None = None
     sources: Mapping[str, Texts] = field(default_factory=dict)
     texts: Texts | None = None
+    labels: Mapping[str, Mapping[str, str]] | None = None
+    order: Sequence[str] = (CLASS_NONE, "borderline", "unsafe")
     trusted: bool = False
 
 
@@ -50,6 +61,7 @@ def findings(
     found: AnySet,
     progress: Progress,
     *,
+    votes: pd.DataFrame | None = None,
     against: AnySet | None = None,
     known: Known | None = None,
     seed: int = 0,
@@ -59,6 +71,8 @@ def findings(
     Args:
         found: the dataset.
         progress: told of images and of what is looked for.
+        votes: on the dataset, as `votes_of_file` gives them; None: those that came with it, which made its
+            labels.
         against: another, whose copies in this one are looked for.
         known: what its builder knows.
         seed: of folds and resamples.
@@ -77,6 +91,9 @@ def findings(
     other = None
     if against is not None:
         other = look_at(against, progress), texts_of(against, progress)
+    ballot = found.votes if votes is None else votes
+    labels = known.labels or labels_of(rows)
+    doubted = doubts(found, looks, ballot, made=votes is None, seed=seed) if len(rows) else {}
     told = {
         "place": found.place,
         "rows": len(rows),
@@ -92,13 +109,31 @@ def findings(
             "queries": asdict(copies_of_queries(rows, None if against is None else against.rows)),
             "against": None if against is None else against.place,
         },
-        "probes": [asdict(probe) for probe in probes(_probed(rows, looks, known), seed)],
+        "probes": [
+            *(asdict(probe) for probe in probes(_probed(rows, looks, known), seed)),
+            asdict(_of_pixels(rows, looks, seed)),
+        ],
         "provenance": asdict(provenance(rows)),
         "personal": asdict(personal(rows)),
         "responses": None if (held := responses(rows)) is None else asdict(held),
         "variety": _variety(rows),
     }
-    return told | {"problems": found.problems.as_json()}
+    if len(ballot):
+        told |= ballots(found, ballot, labels, known.order, seed)
+        told |= {"confusion": confusion_matrices(ballot), "prevalence": true_shares(ballot, labels)}
+    return told | doubted | {"problems": found.problems.as_json()}
+
+
+def _of_pixels(rows: pd.DataFrame, looks: Looks, seed: int) -> Probe:
+    """The probe of the pixels: do their statistics alone tell the label of an image?"""
+    images = rows.drop_duplicates("image")
+    seen = [looks.seen.get(key) for key in images["image"]]
+    unsafe = ~images["image_safe"].to_numpy(bool)
+    one = low_level([look.pixels if look else None for look in seen], unsafe, seed=seed, of=PROBES)
+    return Probe(
+        "pixel statistics", "unsafe image", one.n, one.unsafe, one.auc, one.auc, "image", one.low, one.high,
+        None, one.named, one.top, one.reason,
+    )  # fmt: skip
 
 
 def _as_cell(cell: Any) -> dict[str, Any]:

@@ -104,6 +104,26 @@ def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
         "No row that expects a refusal reads like a question of protection.",
         "over-refusal",
     )
+    if metrics.get("noise"):
+        rates = {q: n for q, n in metrics["noise"].items() if n["rate"] is not None}
+        worst = max(rates, key=lambda q: rates[q]["rate"], default="")
+        suspects = len(metrics["suspects"])
+        rate = f" An estimated {rates[worst]['rate']:.1%} of the labels {worst} are wrong." if worst else ""
+        say(
+            suspects,
+            "look",
+            f"{_count(suspects, 'label')} to doubt.{rate}",
+            f"No label to doubt.{rate}",
+            "noise",
+        )
+    doubted = [
+        f"{f['family']} {f['finding']} ({question})"
+        for question, told in metrics.get("reliability", {}).items()
+        for f in told["families"]
+        if f["finding"]
+    ]
+    if metrics.get("reliability"):
+        say(doubted, "wrong", f"Annotators: {'; '.join(doubted)}.", "No annotator stands out.", "annotators")
     origin = metrics["provenance"]
     say(
         origin["complete"] < origin["images"],

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from pipeline.anyset import AnySet
+from pipeline.audit.features import pixel_features
+from pipeline.audit.judging import Floats
 from pipeline.curate.hashing import SIDE_WANTED, hash_picture, looks_printed
 from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
 from pipeline.encoders import TextReader
@@ -34,6 +36,7 @@ class Look:
         size: of its file in bytes.
         hash: the fine perceptual hash, 32 bytes.
         printed: whether it may be a document or a screen.
+        pixels: `pixel_features` of it, or None.
     """
 
     sha256: str
@@ -43,6 +46,7 @@ class Look:
     size: int
     hash: bytes
     printed: bool
+    pixels: Floats | None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def _look(item: tuple[str, bytes | None]) -> Look | str:
                 len(data),
                 hash_picture(picture),
                 looks_printed(picture),
+                pixel_features(data),
             )
     except RejectedImageError as error:
         return error.reason

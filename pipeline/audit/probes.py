@@ -61,7 +61,8 @@ class Probe:
         low: 95 % interval of `grouped`, by resampling the groups.
         high: its other end.
         mutual_information: of the value and the label, in bits, where the value is one of few.
-        named: whether `grouped` or `plain` is above .60, and above .5 by more than chance.
+        named: whether `grouped` or `plain` is above .60, and above .5 by more than chance. The words of SUU
+            and UUU queries may tell, since these are unsafe by themselves: that probe is never named.
         top: features that speak most for unsafe, then most for safe, of a model of all rows.
         reason: why there is no figure; empty where there is one.
     """
@@ -103,7 +104,11 @@ def probes(rows: Sequence[Row], seed: int = 0, only: Collection[str] | None = No
             "query length": [[f"length={_bucket(len(_words(r['query'])))}"] for r in some],
             "opening words": [["opening=" + " ".join(_words(r["query"])[:2])] for r in some],
         }
-        guesses += [_Guess(name, target, f, labels, groups, square) for name, f in features.items()]
+        unsafe_alone = kinds[0][1] == "U"
+        guesses += [
+            _Guess(name, target, f, labels, groups, square, unsafe_alone and name == "query")
+            for name, f in features.items()
+        ]
         squares = _joined([(r["contrast_square"], "") for r in some])
         scene = [[f"template={r['scene']}"] for r in some]
         guesses.append(_Guess("template", target, scene, labels, squares, "contrast square"))
@@ -131,6 +136,7 @@ class _Guess:
     labels: Bools
     groups: Ints
     grouping: str
+    may_tell: bool = False
 
 
 def _probe(guess: _Guess, of: int, seed: int) -> Probe:
@@ -159,8 +165,9 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
     plain, grouped = auc(labels, plain_scores), auc(labels, scores)
     draws = auc_draws(labels, scores, groups, seed)
     low, high = interval95(draws)
-    named = gives_away(grouped, draws, of) or (
-        plain > NAMED and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), of)
+    named = not guess.may_tell and (
+        gives_away(grouped, draws, of)
+        or (plain > NAMED and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), of))
     )
     single = all(len(f) == 1 for f in guess.features)
     return Probe(

@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pipeline.anyset import AnySet, open_anyset
-from pipeline.audit.ballots import ballots
 from pipeline.audit.findings import Known, findings
 from pipeline.audit.leaks import masked, near_images, near_queries_across
 from pipeline.audit.report import Cards, Report, render
@@ -48,9 +47,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     votes = _votes(workspace)
     failures = list(_failures(workspace))
     images = _images(workspace, set(found.rows["image"]))
-    metrics = findings(found, progress, known=_known(workspace, images)) | _of_a_build(
-        workspace, found, images, votes, failures
-    )
+    known = _known(workspace, images)
+    metrics = findings(replace(found, votes=votes), progress, known=known)
+    metrics |= _of_a_build(workspace, found, images, failures)
     write_json(out / "metrics.json", metrics)
     _write_plots(out / "plots", workspace, metrics["cells"], metrics["agreement"])
     params, taxonomy = workspace.params, workspace.taxonomy
@@ -64,15 +63,12 @@ def _of_a_build(
     workspace: Workspace,
     found: AnySet,
     images: dict[str, dict[str, Any]],
-    votes: pd.DataFrame,
     failures: list[dict[str, str]],
 ) -> dict[str, Any]:
     """What the tables of the build say beside the dataset."""
-    order = [CLASS_NONE, "unsafe", *(c.name for c in workspace.taxonomy.classes())]
     by_stage = Counter((f["stage"], f["reason"]) for f in failures)
     return {
         "acceptance": _acceptance(workspace),
-        **ballots(found, votes, _outcomes(workspace), order, seed=0),
         "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
         "ssu_unverified": int(found.rows["ssu_unverified"].sum()) if "ssu_unverified" in found.rows else 0,
         "leaks": _leaks(workspace, found.rows, images),
@@ -179,7 +175,8 @@ def _known(workspace: Workspace, images: dict[str, dict[str, Any]]) -> Known:
         for key, image in images.items()
     }
     texts = {key: image["ocr_text"] or "" for key, image in images.items()}
-    return Known(wanted, sources, texts, trusted=True)
+    order = (CLASS_NONE, "borderline", "unsafe", *(c.name for c in workspace.taxonomy.classes()))
+    return Known(wanted, sources, texts, _outcomes(workspace), order, trusted=True)
 
 
 def _images(workspace: Workspace, used: set[str]) -> dict[str, dict[str, Any]]:

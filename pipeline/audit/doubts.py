@@ -1,0 +1,203 @@
+"""Which labels to doubt, how many are wrong, and how many items are truly unsafe, question by question."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.annotators.base import PEOPLE
+from pipeline.annotators.dawid_skene import confusions
+from pipeline.anyset import AnySet
+from pipeline.audit.ballots import ASKED, columns_of, items_of, labels_of, votes_of
+from pipeline.audit.features import PIXELS, number_probabilities, text_probabilities
+from pipeline.audit.judging import Bools, Floats, Ints
+from pipeline.audit.noise import noise_rate, suspects, vote_evidence
+from pipeline.audit.pictures import Looks
+from pipeline.audit.prevalence import Counts, needed_gold, prevalence
+from pipeline.audit.probes import enough
+from schemas.rows import CLASS_NONE
+
+__all__ = ["confusion_matrices", "doubts", "true_shares"]
+
+SUSPECTS = 300
+"""Labels that are named, of all questions together."""
+WIDTH = 0.10
+"""Width of the interval for which more gold is asked."""
+HUMAN = "human"
+_NONE = {"shares": None, "families": None}
+
+
+def doubts(found: AnySet, looks: Looks, votes: pd.DataFrame, *, made: bool, seed: int) -> dict[str, Any]:
+    """Estimated noise and suspects.
+
+    The label of a text is guessed from its words, that of an image from statistics of its pixels, that of a
+    pair from the words of its query, each by a model that did not see it; votes are evidence beside. None of
+    them saw the label, unless votes made it.
+
+    Args:
+        found: the dataset.
+        looks: of its images.
+        votes: as `ballots` takes them.
+        made: whether these votes made the labels.
+        seed: of folds and resamples.
+
+    Returns:
+        `noise` by question, and `suspects`: those likeliest to be wrong first.
+    """
+    labels = labels_of(found.rows)
+    first = _first_ids(found.rows)
+    noise: dict[str, Any] = {}
+    named: list[dict[str, Any]] = []
+    for question in ASKED:
+        items = list(labels[question])
+        unsafe = np.array([labels[question][item] != CLASS_NONE for item in items], bool)
+        p, groups, source, reason = _guessed(question, items, unsafe, found, looks, seed)
+        if p is None:
+            noise[question] = {"source": source, "reason": reason, "rate": None}
+        else:
+            noise[question] = {"source": source} | asdict(noise_rate(unsafe, p, groups, seed))
+        given = votes_of(votes[votes["question"] == question])
+        said = vote_evidence(given, items, unsafe if made else None) if given else None
+        if p is None and said is None:
+            continue
+        named += [
+            {
+                "item_id": items[one.index],
+                "question": question,
+                "id": first[question][items[one.index]],
+                "given": "unsafe" if one.given else CLASS_NONE,
+                "p_given": round(one.p_given, 3),
+                "margin": round(one.margin, 4),
+            }
+            for one in suspects(unsafe, p, said, SUSPECTS)
+            if one.p_given < 0.5
+        ]
+    named.sort(key=lambda one: one["margin"])
+    return {"noise": noise, "suspects": named[:SUSPECTS]}
+
+
+def _guessed(
+    question: str, items: list[str], unsafe: Bools, found: AnySet, looks: Looks, seed: int
+) -> tuple[Floats | None, Ints | None, str, str]:
+    """P(label) out of fold, what is kept together, what it is guessed from, and why there is none."""
+    if question == "image_safe":
+        seen = [looks.seen[item].pixels if item in looks.seen else None for item in items]
+        numbers = np.array([[np.nan] * len(PIXELS) if row is None else row for row in seen], np.float64)
+        reason = enough(unsafe, np.arange(len(items)))
+        return (None if reason else number_probabilities(numbers, unsafe, seed=seed)), None, "pixels", reason
+    rows = found.rows
+    queries = dict(zip(items_of(rows)[question], rows["query"], strict=True))
+    texts = [queries[item] for item in items]
+    kept: dict[str, int] = {}
+    groups = np.array([kept.setdefault(text, len(kept)) for text in texts], np.int64)
+    reason = enough(unsafe, groups)
+    p = None if reason else text_probabilities(texts, unsafe, groups, seed)
+    return p, groups, "words of the query", reason
+
+
+def _first_ids(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """The first row with each item, by question."""
+    found: dict[str, dict[str, int]] = {}
+    for question, items in items_of(rows).items():
+        ids = found[question] = {}
+        for item, id_ in zip(items, rows["id"], strict=True):
+            ids.setdefault(item, int(id_))
+    return found
+
+
+def confusion_matrices(votes: pd.DataFrame) -> dict[str, Any]:
+    """By question, each family's answers by what is true, from the votes alone (Dawid and Skene 1979).
+
+    Returns:
+        `values`, `shares` of each, and `families`: by name, true value -> answer -> P; both null with a
+        `reason`.
+    """
+    told: dict[str, Any] = {}
+    for question, some in votes[votes["status"] == "ok"].groupby("question", sort=True):
+        made = confusions(
+            (item, str(family or annotator), str(value))
+            for item, annotator, family, value in columns_of(some, "item_id", "annotator", "family", "value")
+            if value is not None
+        )
+        if made.estimate is None:
+            told[str(question)] = {"values": made.values, "reason": made.reason} | _NONE
+            continue
+        told[str(question)] = {
+            "values": made.values,
+            "shares": [round(float(share), 4) for share in made.estimate.shares],
+            "families": {
+                name: {
+                    true: {said: round(float(p), 4) for said, p in zip(made.values, row, strict=True)}
+                    for true, row in zip(made.values, matrix, strict=True)
+                }
+                for name, matrix in zip(made.raters, made.estimate.matrices, strict=True)
+            },
+            "reason": "",
+        }
+    return told
+
+
+def true_shares(votes: pd.DataFrame, labels: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """By question, the share of unsafe items, corrected for the errors that gold shows in the labels.
+
+    Gold is what most of the people say whose votes are marked as gold; an item on which they are divided is
+    none.
+
+    Args:
+        votes: with `gold`, where any are.
+        labels: by question and item.
+
+    Returns:
+        The figures of `prevalence`, `gold` items, and how many `more_gold` make the interval as narrow as
+        `width`.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for question in ASKED:
+        known = labels.get(question, {})
+        if not known:
+            continue
+        gold = _gold(votes, question)
+        right: Counter[str] = Counter()
+        of: Counter[str] = Counter()
+        for item, value in gold.items():
+            if item in known:
+                of[value] += 1
+                right[value] += known[item] == value
+        # What is gold is not counted again.
+        called = [label != CLASS_NONE for item, label in known.items() if item not in gold]
+        counts = (
+            Counts(sum(called), len(called)),
+            Counts(right["unsafe"], of["unsafe"]),
+            Counts(right[CLASS_NONE], of[CLASS_NONE]),
+        )
+        more = needed_gold(WIDTH, *counts)
+        told[question] = asdict(prevalence(*counts)) | {
+            "gold": of.total(),
+            "accuracy": round(right.total() / of.total(), 4) if of else None,
+            "width": WIDTH,
+            "more_gold": more.more,
+            "more_gold_reason": more.reason,
+        }
+    return told
+
+
+def _gold(votes: pd.DataFrame, question: str) -> dict[str, str]:
+    """What most people say, by item, of votes that are gold."""
+    if "gold" not in votes or votes.empty:
+        return {}
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    some = votes[(votes["question"] == question) & (votes["status"] == "ok") & votes["gold"].astype(bool)]
+    for item, family, value in columns_of(some, "item_id", "family", "value"):
+        if value in (CLASS_NONE, "unsafe") and str(family).startswith((HUMAN, PEOPLE)):
+            said[item][value] += 1
+    found = {}
+    for item, counts in said.items():
+        (value, most), *rest = counts.most_common()
+        if not rest or rest[0][1] < most:
+            found[item] = value
+    return found

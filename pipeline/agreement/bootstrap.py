@@ -51,7 +51,8 @@ def resamples(items: Ints, rounds: int, seed: int) -> Iterator[Floats]:
         else:
             drawn = np.empty((many, kinds))
             for row in drawn:
-                row[:] = np.bincount(owner[rng.integers(0, n, n)], minlength=kinds)
+                which = rng.integers(0, n, n)
+                row[:] = np.bincount(which if n == kinds else owner[which], minlength=kinds)
             yield drawn
 
 

@@ -41,7 +41,7 @@ class Content:
 
 def curated(root: Path, rows: list[dict[str, Any]]) -> None:
     """The table of curate, with the images of these rows."""
-    blank = {name: None for name in IMAGES.names}
+    blank = dict.fromkeys(IMAGES.names)
     images = [
         blank
         | {

@@ -29,13 +29,14 @@ def open_bench(path: Path) -> AnySet:
     problems = Problems()
     rows = checked(_listed(path), problems)
     images = path.parent / IMAGES
+    folder = images.resolve()
     paths = {}
     for key in rows["image"].unique():
         inside = PurePosixPath(key)
         # A dataset may come from anywhere: its paths must not lead out of the folder, nor its links.
         if not inside.is_absolute() and ".." not in inside.parts:
             file = images / inside
-            if file.resolve().is_relative_to(images.resolve()):
+            if file.resolve().is_relative_to(folder):
                 paths[key] = file
     return AnySet(str(path), "bench", rows, pd.DataFrame(columns=list(VOTES)), FilePictures(paths), problems)
 

@@ -247,6 +247,7 @@ def take_vote(visit: Reviewing, sent: Sent) -> Response:
         wrong.append(f"The note has {len(note)} characters; {NOTE_CHARS} fit.")
     if wrong:
         return _row(visit, queue, at, again=again, wrong=wrong, given=given, note=note, status=422)
+    image = desk.items.item(at, "image_safe")
     screen = Screen(
         id=sent.one("screen")[:64] or secrets.token_urlsafe(16),
         dataset=desk.items.fingerprint,
@@ -256,7 +257,7 @@ def take_vote(visit: Reviewing, sent: Sent) -> Response:
         queue=queue.name,
         answers={question: (desk.items.item(at, question), value) for question, value in given.items()},
         note=note,
-        picture="1" in (sent.one("picture"), sent.one("looked")),
+        picture="1" in (sent.one("picture"), sent.one("looked")) and not desk.gallery.is_broken(image),
     )
     desk.store.add(screen)
     visit.session.row, visit.session.queue = desk.items.ids[at], queue.name

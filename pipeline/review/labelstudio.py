@@ -88,7 +88,7 @@ def export_tasks(
     for at in queue.order:
         names.setdefault(items.item(at, "image_safe"), f"images/{len(names) + 1:06d}.jpg")
     for image, data in items.data.pictures.read(names):
-        write_bytes(out / names[image], shown(data))
+        write_bytes(out / names[image], shown(data).jpeg)
     write_text(out / "config.xml", CONFIG)
     tasks = [_task(items, at, prefix + names[items.item(at, "image_safe")], with_votes) for at in queue.order]
     write_json(out / "tasks.json", tasks)

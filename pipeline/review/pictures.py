@@ -7,6 +7,7 @@ import secrets
 import threading
 import warnings
 from collections import OrderedDict
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,7 +15,7 @@ from pipeline.anyset import AnySet
 from pipeline.curate.normalise import in_eight_bits, upright
 from pipeline.encoders._common import on_white
 
-__all__ = ["MISSING", "Gallery", "shown"]
+__all__ = ["MISSING", "Gallery", "Shown", "shown"]
 
 SIDE = 1024
 PIXELS = 100_000_000
@@ -22,6 +23,18 @@ KEPT = 16
 """Pictures that are kept in memory, for a row that is shown again."""
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 MISSING = "This dataset does not hold the picture."
+
+
+class Shown(NamedTuple):
+    """What is shown for a picture.
+
+    Attributes:
+        jpeg: the picture, or words.
+        whole: whether it is the picture.
+    """
+
+    jpeg: bytes
+    whole: bool
 
 
 class Gallery:
@@ -33,6 +46,7 @@ class Gallery:
         self._names: dict[str, str] = {}
         self._images: dict[str, str] = {}
         self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._broken: set[str] = set()
         self._lock = threading.Lock()
 
     def name(self, image: str) -> str:
@@ -52,30 +66,37 @@ class Gallery:
             if image in self._kept:
                 self._kept.move_to_end(image)
                 return self._kept[image]
-        data = shown(dict(self._data.pictures.read([image])).get(image))
+        made = shown(dict(self._data.pictures.read([image])).get(image))
         with self._lock:
-            self._kept[image] = data
+            if not made.whole:
+                self._broken.add(image)
+            self._kept[image] = made.jpeg
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-        return data
+        return made.jpeg
+
+    def is_broken(self, image: str) -> bool:
+        """Whether words were shown where a picture was asked for."""
+        with self._lock:
+            return image in self._broken
 
 
-def shown(data: bytes | None) -> bytes:
+def shown(data: bytes | None) -> Shown:
     """A picture encoded anew as JPEG within 1024 x 1024; words where it cannot be."""
     if data is None:
-        return _encoded(_words(MISSING))
+        return _said(MISSING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about metadata is no news: none of it is kept
             with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
                 if opened.width * opened.height > PIXELS:
-                    return _encoded(_words(f"Too large: {opened.width:,} x {opened.height:,} pixels."))
+                    return _said(f"Too large: {opened.width:,} x {opened.height:,} pixels.")
                 opened.draft("RGB", (SIDE, SIDE))
                 picture = on_white(in_eight_bits(upright(opened)))
                 picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-                return _encoded(picture)
+                return Shown(_encoded(picture), whole=True)
     except Exception as error:  # noqa: BLE001 - decoders raise whatever a damaged file makes of their code
-        return _encoded(_words(f"The picture is damaged and cannot be shown ({type(error).__name__})."))
+        return _said(f"The picture is damaged and cannot be shown ({type(error).__name__}).")
 
 
 def _encoded(picture: Image.Image) -> bytes:
@@ -84,6 +105,10 @@ def _encoded(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     clean.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+def _said(words: str) -> Shown:
+    return Shown(_encoded(_words(words)), whole=False)
 
 
 def _words(said: str) -> Image.Image:

@@ -124,7 +124,7 @@ def _random(items: ReviewSet, order: Collection[int], sample: int) -> Queue:
 def _suspects(items: ReviewSet, suspects: Iterable[tuple[str, str]] | None) -> Queue:
     rows: list[int] = []
     if suspects is None:
-        about = "The audit names no suspects, or none was given with --audit."
+        about = "The audit names no suspects, or none was given."
     else:
         unknown = 0
         for item, question in suspects:

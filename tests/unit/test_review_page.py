@@ -334,6 +334,8 @@ def test_pictures_are_encoded_anew_and_known_by_nothing_of_theirs(tmp_path: Path
             answer = anna.judge(answer)
         words = (640, 200)
         assert sizes == {0: (1024, 683), 1: words, 2: words, 3: words, 4: words, 5: (20, 20)}
+        looked = {v.row: v.picture for v in page.desk.store.votes("") if v.question == "image_safe"}
+        assert [looked[str(r["id"])] for r in rows] == [True, False, False, False, False, True]
         for guess in ("x", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", sha256_text("picture 1")):
             assert anna.get(f"/picture/{guess}").status == 404
 

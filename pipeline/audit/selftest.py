@@ -42,8 +42,8 @@ ACROSS = 0.02
 PANEL = (0.75, 0.80, 0.85, 0.90)
 """How often the annotators of a simulated panel are right."""
 TEST = 0.2
-LEGITIMATE = "query"
-"""The probe of the query's words: in a table whose queries carry the label it is no giveaway."""
+GIVEAWAYS = {"query length", "opening words", "template", *SOURCE_PARTS, "source and format together"}
+"""The probes that should find nothing. The query's own words may well carry the label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _untouched(table: pd.DataFrame, unsafe: Bools, seed: int) -> list[Outcome]:
     n = len(table)
-    told = [p for p in probes(_records(table), seed) if p.probe != LEGITIMATE and p.grouped is not None]
+    told = [p for p in probes(_records(table), seed, GIVEAWAYS) if p.grouped is not None]
     named = [f"{p.probe}: {p.target}" for p in told if p.named]
     worst = max((p.grouped for p in told if p.grouped is not None), default=None)
     pairs, shared = _pairs_across(table), _images_across(table)

@@ -91,3 +91,62 @@ def test_against_another_implementation() -> None:
     )
     every = np.arange(300)
     assert np.abs(TextModel(Terms(texts), every, labels).predict(every) - theirs).max() < 0.01
+
+
+def test_sums_along_rows_and_columns_are_those_of_a_matrix() -> None:
+    """The text model against plain descent on a dense matrix, rows without a known word among them."""
+    draw = random.Random(3)  # noqa: S311
+    texts = [[f"w{draw.randrange(12)}" for _ in range(draw.randrange(6))] for _ in range(80)]
+    texts += [[], ["only here"], ["w1", "w1", "w2"]]
+    labels = np.array([draw.random() < 0.4 for _ in texts])
+    every = np.arange(len(texts))
+    words = sorted({w for t in texts for w in t})
+    counts = np.array([[t.count(w) for w in words] for t in texts], float)
+    seen = (counts > 0).sum(0)
+    matrix = counts * np.where(seen > 1, np.log((1 + len(texts)) / (1 + seen)) + 1, 0)
+    length = np.sqrt((matrix**2).sum(1, keepdims=True))
+    matrix /= np.where(length > 0, length, 1)
+    weight = np.where(labels, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
+    step = 1 / (0.5 * weight.sum() + 1)
+    w = before_w = np.zeros(len(words))
+    b = before_b = 0.0
+    for turn in range(150):
+        at_w, at_b = w + turn / (turn + 3) * (w - before_w), b + turn / (turn + 3) * (b - before_b)
+        error = weight * (1 / (1 + np.exp(-(matrix @ at_w + at_b))) - labels)
+        before_w, before_b = w, b
+        w, b = at_w - step * (matrix.T @ error + at_w), at_b - step * error.sum()
+    expected = 1 / (1 + np.exp(-(matrix @ w + b)))
+    assert np.abs(TextModel(Terms(texts), every, labels).predict(every) - expected).max() < 1e-9
+
+
+def test_numbers_against_another_implementation() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    draw = np.random.default_rng(4)
+    labels = draw.random(400) < 0.3
+    numbers = draw.standard_normal((400, 5)) * [1, 10, 0.1, 1, 1] + labels[:, None] * [1, 5, 0, 0, 0]
+    numbers[:, 4] = 7.0  # never changes
+    x = StandardScaler().fit_transform(numbers)
+    theirs = LogisticRegression(C=1.0, class_weight="balanced").fit(x, labels).predict_proba(x)[:, 1]
+    ours = NumberModel(numbers, labels)
+    assert np.abs(ours.predict(numbers) - theirs).max() < 1e-3
+    assert ours.w[4] == 0
+    numbers[3] = np.nan
+    assert 0 < ours.predict(numbers)[3] < 1
+
+
+def test_a_probe_is_named_for_more_than_chance() -> None:
+    """A value of .66 of few rows is chance, of many a giveaway; .58 is never one."""
+    draw = np.random.default_rng(5)
+    wide, narrow = 0.66 + 0.08 * draw.standard_normal(300), 0.66 + 0.02 * draw.standard_normal(300)
+    assert not gives_away(0.66, wide, 32)
+    assert gives_away(0.66, narrow, 32)
+    assert gives_away(0.66, wide, 1)
+    assert not gives_away(0.58, narrow - 0.08, 32)
+    assert not gives_away(0.9, narrow[:0], 32)
+
+
+def test_asking_for_one_probe_does_not_change_it() -> None:
+    some = rows(300, licence="MIT")
+    assert probes(some, only={"licence"}) == [p for p in probes(some) if p.probe == "licence"]

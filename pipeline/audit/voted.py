@@ -28,7 +28,7 @@ def votes_of_file(path: Path, found: AnySet) -> pd.DataFrame:
         found: the dataset.
 
     Returns:
-        `item_id`, `question`, `annotator`, `family`, `status`, `value`, `score`, `gold`.
+        The columns of `VOTES`, and `gold`.
 
     Raises:
         InputError: when the file holds no vote on the dataset.
@@ -54,6 +54,7 @@ def votes_of_file(path: Path, found: AnySet) -> pd.DataFrame:
             "status": "ok",
             "value": np.array(votes.values, object)[votes.value],
             "score": None,
+            "note": None,
             "gold": votes.gold,
         }
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from pipeline.intervals import wilson
 
-__all__ = ["PairwiseAgreement", "confusion", "pairwise"]
+__all__ = ["PairwiseAgreement", "pairwise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +76,3 @@ def _pair(a: str, b: str, of_a: Mapping[str, str], of_b: Mapping[str, str]) -> P
         None if np.isnan(kappa) else round(float(kappa), 4),
         round(1 - said.count("safe") / len(said), 4),
     )
-
-
-def confusion(
-    votes: Iterable[Mapping[str, Any]], question: str, outcome: Mapping[str, str], order: Sequence[str]
-) -> dict[str, dict[str, dict[str, int]]]:
-    """For each annotator of `question`: how often it said what, by the label that was given in the end.
-
-    Args:
-        votes: vote rows.
-        question: the question.
-        outcome: label by item id.
-        order: values in the order to show; further ones and statuses come after.
-
-    Returns:
-        annotator -> label -> answer (or status, where it gave none) -> count.
-    """
-    table: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for vote in votes:
-        if vote["question"] == question and vote["item_id"] in outcome:
-            answer = vote["value"] if vote["status"] == "ok" else vote["status"]
-            table[vote["annotator"]][outcome[vote["item_id"]]][answer] += 1
-
-    def rank(value: str) -> tuple[int, str]:
-        return (order.index(value) if value in order else len(order)), value
-
-    return {
-        name: {
-            label: {answer: counts[answer] for answer in sorted(counts, key=rank)}
-            for label, counts in sorted(by_label.items(), key=lambda kv: rank(kv[0]))
-        }
-        for name, by_label in sorted(table.items())
-    }

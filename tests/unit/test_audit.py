@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audit.agreement import confusion, pairwise
+from pipeline.audit.agreement import pairwise
 from pipeline.intervals import wilson
 
 
@@ -67,14 +67,3 @@ def test_coefficients_stay_in_range(table: list[tuple[str, str]]) -> None:
 def test_wilson_interval() -> None:
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
-
-
-def test_confusion_keeps_what_could_not_be_scored() -> None:
-    rows = votes([("safe", "unsafe")])
-    rows.append({"item_id": "0", "question": "q", "annotator": "c", "status": "unscorable", "value": None})  # type: ignore[dict-item]
-    table = confusion(rows, "q", {"0": "unsafe"}, ["safe", "unsafe"])
-    assert table == {
-        "a": {"unsafe": {"safe": 1}},
-        "b": {"unsafe": {"unsafe": 1}},
-        "c": {"unsafe": {"unscorable": 1}},
-    }

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from pipeline.audit.judging import auc
-from pipeline.audit.logistic import Terms, TextModel
-from pipeline.audit.probes import out_of_fold, probes
+from pipeline.audit.logistic import NumberModel, Terms, TextModel
+from pipeline.audit.probes import gives_away, out_of_fold, probes
 
 Row = dict[str, Any]
 

@@ -19,6 +19,7 @@ from pipeline.annotators.base import (
 )
 from pipeline.annotators.classes import NearestClass, image_classes, text_classes
 from pipeline.annotators.clauses import AXES, Axis, Clause, clause_of, clauses
+from pipeline.annotators.dawid_skene import Confusion, confusions
 from pipeline.annotators.files import label_images, label_texts
 from pipeline.annotators.harm import Harm, HarmReader, HarmSeer, Statement
 from pipeline.annotators.heads import (
@@ -58,7 +59,7 @@ from pipeline.annotators.panel import (
 from pipeline.annotators.people import People, human_votes, open_people
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
-from pipeline.annotators.reliability import Posterior, Reliability, effective_number, posteriors
+from pipeline.annotators.reliability import Posterior, Reliability, effective_number, left_out, posteriors
 
 __all__ = [
     "AXES",
@@ -73,6 +74,7 @@ __all__ = [
     "CaptionReader",
     "ClassLabel",
     "Clause",
+    "Confusion",
     "EncoderAnnotator",
     "Harm",
     "HarmReader",
@@ -110,6 +112,7 @@ __all__ = [
     "check_endpoints",
     "clause_of",
     "clauses",
+    "confusions",
     "describe",
     "effective_number",
     "embedded",
@@ -118,6 +121,7 @@ __all__ = [
     "image_item",
     "label_images",
     "label_texts",
+    "left_out",
     "load_head",
     "load_pair_network",
     "load_prompt",

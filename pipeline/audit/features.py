@@ -146,7 +146,7 @@ def low_level(
     weights = NumberModel(numbers, labels).w.round(6)
     order = sorted(range(len(PIXELS)), key=lambda i: (-abs(weights[i]), i))[:4]
     top = [f"{PIXELS[i]} {weights[i]:+.2f}" for i in order if weights[i]]
-    return LowLevel(*told, round(value, 3), *interval95(draws), gives_away(value, draws, of), top, "")
+    return LowLevel(*told, round(value, 3), *interval95(draws), gives_away(value, draws, labels, of), top, "")
 
 
 def pixel_features(data: bytes) -> Floats | None:

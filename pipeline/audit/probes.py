@@ -1,8 +1,8 @@
 """Blind baselines: how far a label can be guessed from what should tell nothing about it.
 
 Everything is judged out of fold. An AUC of .5 is chance. Of few rows .60 is crossed by chance, and by one of
-many probes sooner: a probe is named when its AUC is above .60 and above .5 by as many standard errors of the
-cluster bootstrap as one set of probes in forty would show by chance (Bonferroni).
+many probes sooner: a probe is named when its AUC is above .60 and above .5 by as many standard errors as one
+set of probes in forty shows by chance (Bonferroni).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ NAMED = 0.60
 LEAST = 20
 """Rows of each class below which nothing is fitted."""
 TOP = 4
+IMAGE = "image"
+"""The grouping of what looks at images."""
 _WORD = re.compile(r"\w+")
 Row = Mapping[str, Any]
 TEXT_SETS = (("USU", "SSS"), ("SSU", "SSS"), ("SUU", "SSS"), ("UUU", "SSS"))
@@ -61,8 +63,12 @@ class Probe:
         low: 95 % interval of `grouped`, by resampling the groups.
         high: its other end.
         mutual_information: of the value and the label, in bits, where the value is one of few.
+<<<<<<< HEAD
         named: whether `grouped` or `plain` is above .60, and above .5 by more than chance. The words of SUU
             and UUU queries may tell, since these are unsafe by themselves: that probe is never named.
+=======
+        named: whether `grouped`, or of texts `plain`, is above .60, and above .5 by more than chance.
+>>>>>>> noise
         top: features that speak most for unsafe, then most for safe, of a model of all rows.
         reason: why there is no figure; empty where there is one.
     """
@@ -122,7 +128,7 @@ def probes(rows: Sequence[Row], seed: int = 0, only: Collection[str] | None = No
         joint = [[word for p in SOURCE_PARTS for word in parts[p][i]] for i in range(len(some))]
         labels = np.array(unsafe, bool)
         for name, f in [*parts.items(), ("source and format together", joint)]:
-            guesses.append(_Guess(name, target, f, labels, groups, "image"))
+            guesses.append(_Guess(name, target, f, labels, groups, IMAGE))
     return [_probe(g, len(guesses), seed) for g in guesses if only is None or g.probe in only]
 
 
@@ -165,9 +171,17 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
     plain, grouped = auc(labels, plain_scores), auc(labels, scores)
     draws = auc_draws(labels, scores, groups, seed)
     low, high = interval95(draws)
+<<<<<<< HEAD
     named = not guess.may_tell and (
         gives_away(grouped, draws, of)
         or (plain > NAMED and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), of))
+=======
+    # Two chances each. Rows of one image tell of one another, where folds split them.
+    named = gives_away(grouped, draws, labels, 2 * of) or (
+        guess.grouping != IMAGE
+        and plain > NAMED
+        and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), labels, 2 * of)
+>>>>>>> noise
     )
     single = all(len(f) == 1 for f in guess.features)
     return Probe(
@@ -198,17 +212,25 @@ def enough(labels: Bools, groups: Ints) -> str:
     return ""
 
 
-def gives_away(value: float, draws: Floats, of: int) -> bool:
+def gives_away(value: float, draws: Floats, labels: Bools, of: int) -> bool:
     """Whether an AUC is to be named: above .60, and above .5 by more than chance.
+
+    The standard error is that of the bootstrap, or of an AUC without ties where there is nothing to tell
+    (Mann and Whitney 1947), whichever is larger: few rows that happen to be sorted well spread little when
+    they are drawn again.
 
     Args:
         value: the AUC.
         draws: its bootstrap.
+        labels: what was guessed.
         of: how many are looked at together, so that of a set without any leak one in forty names one.
     """
     if not draws.size:
         return False
-    return bool(value > NAMED and value - NormalDist().inv_cdf(1 - 0.025 / of) * draws.std() > 0.5)
+    ones = int(labels.sum())
+    chance = math.sqrt((len(labels) + 1) / (12 * ones * (len(labels) - ones)))
+    error = max(float(draws.std()), chance)
+    return value > NAMED and value - NormalDist().inv_cdf(1 - 0.025 / of) * error > 0.5
 
 
 def out_of_fold(features: Sequence[Sequence[str]], labels: Bools, groups: Ints, seed: int) -> Floats:

@@ -30,12 +30,12 @@ from pipeline.audit.noise import (
 )
 from pipeline.audit.probes import SOURCE_PARTS, probes
 
-__all__ = ["CleanSet", "Outcome", "clean_set", "self_test"]
+__all__ = ["GIVEAWAYS", "CleanSet", "Outcome", "clean_set", "self_test"]
 
 FLIPS = 0.05
 FLIPS_BY_LABEL = (0.02, 0.10)
 """Of safe and of unsafe labels."""
-TIED = 0.5
+TIED = 0.7
 """Share of the unsafe rows that get what gives them away."""
 ACROSS = 0.02
 """Share of the test rows that get what is in train."""
@@ -382,8 +382,9 @@ def clean_set(n: int, seed: int = 0, auc: float = 0.95, image_auc: float = 0.98)
     """Make a dataset of harmless texts in which nothing gives the label away but what is meant to.
 
     The label of a pair is carried by the words of its query: each word is likelier on one side by a factor of
-    its own, so that the best that can be made of a query has about the AUC wanted. The label of an image is
-    carried by its features, that of their best sum. Template, opening, length, format, size and source are
+    its own, so that the best that can be made of a query has about the AUC wanted; a model that has to learn
+    the words from some thousand queries comes to a little less. The label of an image is carried by its
+    features, the AUC being that of their best sum. Template, opening, length, format, size and source are
     drawn without a look at labels. Images belong to one side of the split.
 
     Args:

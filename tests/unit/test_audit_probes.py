@@ -140,11 +140,25 @@ def test_a_probe_is_named_for_more_than_chance() -> None:
     """A value of .66 of few rows is chance, of many a giveaway; .58 is never one."""
     draw = np.random.default_rng(5)
     wide, narrow = 0.66 + 0.08 * draw.standard_normal(300), 0.66 + 0.02 * draw.standard_normal(300)
-    assert not gives_away(0.66, wide, 32)
-    assert gives_away(0.66, narrow, 32)
-    assert gives_away(0.66, wide, 1)
-    assert not gives_away(0.58, narrow - 0.08, 32)
-    assert not gives_away(0.9, narrow[:0], 32)
+    many, few = np.arange(1000) < 400, np.arange(60) < 25
+    assert not gives_away(0.66, wide, many, 64)
+    assert gives_away(0.66, narrow, many, 64)
+    assert gives_away(0.66, wide, many, 1)
+    assert not gives_away(0.66, narrow, few, 64), "drawn again it spreads little, but few rows tell little"
+    assert not gives_away(0.58, narrow - 0.08, many, 1)
+    assert not gives_away(0.9, narrow[:0], many, 64)
+
+
+def test_rows_of_one_image_do_not_give_each_other_away() -> None:
+    """The size of the file tells one image from another, and images do not change their label."""
+    draw = random.Random(8)  # noqa: S311
+    images = [(draw.choice(["SSS", "USU"]), f"{i}x{i}") for i in range(60)]
+    some = [r | {"type": images[i // 8][0], "image_id": f"image {i // 8}", "size": images[i // 8][1],
+                 "image_safe": images[i // 8][0] == "SSS"} for i, r in enumerate(rows(480))]  # fmt: skip
+    found = next(p for p in probes(some, only={"size"}) if p.target == "unsafe pair")
+    assert found.plain is not None
+    assert found.plain > 0.9
+    assert not found.named
 
 
 def test_asking_for_one_probe_does_not_change_it() -> None:

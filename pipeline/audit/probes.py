@@ -63,12 +63,8 @@ class Probe:
         low: 95 % interval of `grouped`, by resampling the groups.
         high: its other end.
         mutual_information: of the value and the label, in bits, where the value is one of few.
-<<<<<<< HEAD
-        named: whether `grouped` or `plain` is above .60, and above .5 by more than chance. The words of SUU
-            and UUU queries may tell, since these are unsafe by themselves: that probe is never named.
-=======
-        named: whether `grouped`, or of texts `plain`, is above .60, and above .5 by more than chance.
->>>>>>> noise
+        named: whether `grouped`, or of texts `plain`, is above .60, and above .5 by more than chance. The
+            words of SUU and UUU queries may tell, since these are unsafe by themselves: that probe is never named.
         top: features that speak most for unsafe, then most for safe, of a model of all rows.
         reason: why there is no figure; empty where there is one.
     """
@@ -171,17 +167,14 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
     plain, grouped = auc(labels, plain_scores), auc(labels, scores)
     draws = auc_draws(labels, scores, groups, seed)
     low, high = interval95(draws)
-<<<<<<< HEAD
-    named = not guess.may_tell and (
-        gives_away(grouped, draws, of)
-        or (plain > NAMED and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), of))
-=======
     # Two chances each. Rows of one image tell of one another, where folds split them.
-    named = gives_away(grouped, draws, labels, 2 * of) or (
-        guess.grouping != IMAGE
-        and plain > NAMED
-        and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), labels, 2 * of)
->>>>>>> noise
+    named = not guess.may_tell and (
+        gives_away(grouped, draws, labels, 2 * of)
+        or (
+            guess.grouping != IMAGE
+            and plain > NAMED
+            and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), labels, 2 * of)
+        )
     )
     single = all(len(f) == 1 for f in guess.features)
     return Probe(

@@ -64,7 +64,8 @@ class Probe:
         high: its other end.
         mutual_information: of the value and the label, in bits, where the value is one of few.
         named: whether `grouped`, or of texts `plain`, is above .60, and above .5 by more than chance. The
-            words of SUU and UUU queries may tell, since these are unsafe by themselves: that probe is never named.
+            words of SUU and UUU queries may tell, since these are unsafe by themselves: that probe is never
+            named.
         top: features that speak most for unsafe, then most for safe, of a model of all rows.
         reason: why there is no figure; empty where there is one.
     """

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.browser import axe, chromium
 from tests.conftest import REPOSITORY, holisafe, make_workspace
 from tests.images import BAD, ODD
 
@@ -238,24 +239,14 @@ def test_the_report_is_one_file_that_shows_markup_as_text(built: Path) -> None:
 
 
 def test_the_report_works_in_a_real_browser(built: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None and not os.environ.get("HOLISAFE_REQUIRE_ALL"):
-        pytest.skip("no chromium here; `apt-get install chromium` brings it")
-    assert chromium, "no chromium, and here nothing may be skipped"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         asked: list[str] = []
         errors: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto((built / "data" / "audit" / "index.html").as_uri())
-        button = page.locator(".picture").first
+        button = page.locator("#gallery ~ .cards button.picture").first
         image = button.locator("img")
         assert "blur" in image.evaluate("e => getComputedStyle(e).filter")
         button.focus()
@@ -265,9 +256,9 @@ def test_the_report_works_in_a_real_browser(built: Path) -> None:
         assert page.locator('.picture[aria-pressed="false"]').count() == 0
         width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(width) <= 0, "the page scrolls sideways"
+        assert axe(page) == []
         assert not errors
         assert all(url.startswith(("file:", "data:")) for url in asked)
-        browser.close()
 
 
 def test_dvc_repro_gives_the_same_and_then_does_nothing(built: Path) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipeline.review import ReviewSet, open_review_set
+from tests.browser import axe, chromium
 from tests.review import CLASSES, Running, own_row, own_set, reviewing, vote
 
 if TYPE_CHECKING:
@@ -39,28 +37,10 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> ReviewSet:
     return open_review_set(str(own_set(tmp_path_factory.mktemp("browser"), rows)))
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    missing = (
-        "chromium"
-        if found is None
-        else "axe-playwright-python"
-        if not find_spec("axe_playwright_python")
-        else ""
-    )
-    if missing and not os.environ.get("HOLISAFE_REQUIRE_ALL"):
-        pytest.skip(f"no {missing} here; `apt-get install chromium` and requirements-dev.lock bring them")
-    assert not missing, f"no {missing}, and here nothing may be skipped"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=found,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+@pytest.fixture(scope="module", name="chromium")
+def started() -> Iterator[Chromium]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Person:
@@ -111,20 +91,10 @@ class Person:
 
     def axe(self) -> list[str]:
         """What axe finds that is serious or worse, and sideways scrolling."""
-        import axe_playwright_python
-
-        script = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text("utf-8")
-        self.page.evaluate(script)
-        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        bad = [
-            f"{v['id']}: {v['nodes'][0]['html'][:120]}"
-            for v in found["violations"]
-            if v["impact"] in ("serious", "critical")
-        ]
         width = self.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
-        return [*bad, *(["scrolls sideways"] if width > 0 else [])]
+        return [*axe(self.page), *(["scrolls sideways"] if width > 0 else [])]
 
 
 @contextmanager

@@ -26,7 +26,8 @@ def make(folder: Path, *changes: dict[str, Any]) -> Path:
         row["image_safety_label"] = 0 if row["image_safe"] else 1
         path = folder / "images" / row["image"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(160, 120, seed=n), "PNG"))
+        if not path.exists():
+            path.write_bytes(encoded(picture(160, 120, seed=n), "PNG"))
         rows.append(row)
     bench(folder, rows)
     return folder

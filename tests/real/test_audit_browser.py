@@ -51,7 +51,22 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     out = folder / "audit"
     cast = votes(folder, *lines, head="item_id,annotator,value,family")
-    audit_anyset(str(folder), out, Silent(), votes=cast, against=str(folder), test_itself=True)
+    audit_anyset(str(folder), out, Silent(), votes=cast)
+    return out / "index.html"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on few rows with every section that there is."""
+    folder = make(
+        tmp_path_factory.mktemp("whole"),
+        *(
+            {"type": TYPES[n % 5], "split": "train" if n % 2 else "test", "query": "Is this legal?"}
+            for n in range(60)
+        ),
+    )
+    out = folder / "audit"
+    audit_anyset(str(folder), out, Silent(), against=str(folder), test_itself=True)
     return out / "index.html"
 
 
@@ -72,12 +87,16 @@ def opened(browser: Browser, report: Path, **options: Any) -> tuple[Page, list[s
     return page, wrong
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(
+    ("which", "scheme", "width"),
+    [("report", "light", 1280), ("report", "dark", 400), ("whole", "dark", 1280), ("whole", "light", 400)],
+)
 def test_axe_finds_nothing_serious_with_everything_unfolded(
-    browser: Browser, report: Path, scheme: str, width: int
+    browser: Browser, request: pytest.FixtureRequest, which: str, scheme: str, width: int
 ) -> None:
-    page, wrong = opened(browser, report, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, wrong = opened(
+        browser, request.getfixturevalue(which), viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert axe(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

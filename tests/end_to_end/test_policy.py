@@ -348,17 +348,29 @@ def test_verdicts_from_the_review_page_change_the_next_build(build: Build) -> No
         while (kept := pairs[pair_of(items, answer)])["type"] != "SSS":
             answer = anna.judge(answer, "skip", "skip", "skip")
         anna.act(anna.judge(answer, "safe", "safe", "unsafe"), "/stop")
-    before = build.sent()
+    sent, asked = build.sent(), asked_of_pairs(build)
     holisafe(build.root, "run", "label_images")
     holisafe(build.root, "run", "synthesize")
     holisafe(build.root, "run", "label_pairs")
-    assert build.sent() == before, "no model was asked for it"
+    new = {key: item for key, item in asked_of_pairs(build).items() if key not in asked}
+    assert build.sent() == sent + len(new), "no model was asked for it"
+    assert not set(new.values()) & set(asked.values()), "only what takes the pair's place is asked about"
     labels = {row["item_id"]: row for row in build.table("label_pairs/labels.parquet")}
     assert labels[kept["pair_id"]]["safe"] is False
     assert kept["pair_id"] not in {row["pair_id"] for row in build.table("label_pairs/pairs.parquet")}
     votes = [v for v in build.table("label_pairs/votes.parquet") if v["family"] == "people:anna"]
     assert (kept["pair_id"], "pair_safe", "unsafe") in {
         (v["item_id"], v["question"], v["value"]) for v in votes
+    }
+
+
+def asked_of_pairs(build: Build) -> dict[str, str]:
+    """The item of each call that label_pairs rests on, by the call's key."""
+    return {
+        row["call_key"]: row["item_id"]
+        for table in ("votes", "proofs")
+        for row in build.table(f"label_pairs/{table}.parquet")
+        if row["call_key"]
     }
 
 

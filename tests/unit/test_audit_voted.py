@@ -78,6 +78,8 @@ def test_votes_point_at_the_labels_that_are_wrong_and_gold_corrects_the_share(tm
     assert metrics["confusion"]["pair_safe"]["families"]["m0"]["safe"]["safe"] > 0.9
     assert levels(metrics)["noise"] == "look"
     assert levels(metrics)["annotators"] == "fine"
+    page = (folder / "audit" / "index.html").read_text()
+    assert "built-in method" not in page, "a figure that is called as an attribute of its dictionary"
 
 
 def test_people_who_are_no_gold_correct_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ test: install-dev models
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not llm" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not llm" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m llm
 
 # Slow, not part of `test`: two clean builds give the same bytes, though one is killed half-way and resumed.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.agreement.report import HUMAN
 from pipeline.annotators.base import PEOPLE
 from pipeline.annotators.dawid_skene import confusions
 from pipeline.anyset import AnySet
@@ -28,7 +29,6 @@ SUSPECTS = 300
 """Labels that are named, of all questions together."""
 WIDTH = 0.10
 """Width of the interval for which more gold is asked."""
-HUMAN = "human"
 _NONE = {"shares": None, "families": None}
 
 

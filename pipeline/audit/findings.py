@@ -30,8 +30,6 @@ from schemas.taxonomy import PAIR_TYPES
 __all__ = ["Known", "findings"]
 
 Texts = Mapping[str, str]
-PROBES = 33
-"""Looked at together, that of the pixels among them."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,9 @@ def findings(
     known = known or Known()
     rows = found.rows
     looks = look_at(found, progress, trusted=known.trusted)
-    for key, reason in looks.rejected.items():
-        places = rows.loc[rows["image"] == key, ["row", "id"]]
-        for place, id_ in places.itertuples(index=False):
-            found.problems.add(int(place), str(id_), "image", reason, key, kept=True)
+    without = rows.loc[rows["image"].isin(looks.rejected.keys()), ["row", "id", "image"]]
+    for place, id_, key in without.itertuples(index=False):
+        found.problems.add(int(place), str(id_), "image", looks.rejected[key], key, kept=True)
     grid = cells(rows, known.wanted)
     sides = rows["split"] if "split" in rows else pd.Series([None] * len(rows))
     texts = known.texts
@@ -94,6 +91,8 @@ def findings(
     ballot = found.votes if votes is None else votes
     labels = known.labels or labels_of(rows)
     doubted = doubts(found, looks, ballot, made=votes is None, seed=seed) if len(rows) else {}
+    guessed = probes(_probed(rows, looks, known), seed)
+    guessed.append(_of_pixels(rows, looks, seed, of=len(guessed) + 1))
     told = {
         "place": found.place,
         "rows": len(rows),
@@ -109,10 +108,7 @@ def findings(
             "queries": asdict(copies_of_queries(rows, None if against is None else against.rows)),
             "against": None if against is None else against.place,
         },
-        "probes": [
-            *(asdict(probe) for probe in probes(_probed(rows, looks, known), seed)),
-            asdict(_of_pixels(rows, looks, seed)),
-        ],
+        "probes": [asdict(probe) for probe in guessed],
         "provenance": asdict(provenance(rows)),
         "personal": asdict(personal(rows)),
         "responses": None if (held := responses(rows)) is None else asdict(held),
@@ -124,12 +120,12 @@ def findings(
     return told | doubted | {"problems": found.problems.as_json()}
 
 
-def _of_pixels(rows: pd.DataFrame, looks: Looks, seed: int) -> Probe:
+def _of_pixels(rows: pd.DataFrame, looks: Looks, seed: int, of: int) -> Probe:
     """The probe of the pixels: do their statistics alone tell the label of an image?"""
     images = rows.drop_duplicates("image")
     seen = [looks.seen.get(key) for key in images["image"]]
     unsafe = ~images["image_safe"].to_numpy(bool)
-    one = low_level([look.pixels if look else None for look in seen], unsafe, seed=seed, of=PROBES)
+    one = low_level([look.pixels if look else None for look in seen], unsafe, seed=seed, of=of)
     return Probe(
         "pixel statistics", "unsafe image", one.n, one.unsafe, one.auc, one.auc, "image", one.low, one.high,
         None, one.named, one.top, one.reason,

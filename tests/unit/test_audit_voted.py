@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from pipeline.anyset import open_anyset
 from pipeline.audit import audit_anyset
+from pipeline.audit.doubts import true_shares
 from pipeline.audit.voted import votes_of_file
 from pipeline.store import sha256_text
 from pipeline.workspace import Silent
@@ -97,3 +99,15 @@ def test_the_self_test_is_told_beside_the_findings(tmp_path: Path) -> None:
     planted = {one["planted"] for one in metrics["self_test"]}
     assert {"nothing", "labels of pairs flipped", "an annotator that is always safe"} <= planted
     assert "labels of pairs flipped" in (tmp_path / "audit" / "index.html").read_text()
+
+
+def test_divided_gold_is_none_and_what_is_gold_is_not_counted_again() -> None:
+    labels = {"pair_safe": {str(n): "unsafe" if n < 4 else "safe" for n in range(10)}}
+    said = [("0", "anna", "unsafe"), ("0", "ben", "safe"), ("1", "anna", "unsafe"), ("5", "anna", "safe")]
+    cast = pd.DataFrame(
+        [(i, "pair_safe", who, "human", "ok", value, True) for i, who, value in said],
+        columns=["item_id", "question", "annotator", "family", "status", "value", "gold"],
+    )
+    told = true_shares(cast, labels)["pair_safe"]
+    assert told["gold"] == 2, "of item 0 people are divided"
+    assert told["apparent"] == round(3 / 8, 4), "items 1 and 5 are gold"

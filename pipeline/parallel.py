@@ -10,9 +10,9 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
-__all__ = ["WorkerDied", "in_processes", "usable_cores"]
+__all__ = ["Aside", "WorkerDied", "in_processes", "usable_cores"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,10 +100,57 @@ class _Run(Generic[T, R]):
                 return WorkerDied()
 
     def _open(self, workers: int) -> ProcessPoolExecutor:
-        # Not forked: threads of this process would leave their locks behind.
-        return ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(self._prepare,)
-        )
+        return _spawned(workers, self._prepare)
+
+
+class Aside:
+    """Another process, in which functions run one after the other while this one goes on.
+
+    Use it as a context manager: at the end of the block what has not begun never does.
+    """
+
+    def __init__(self, worth: bool = True) -> None:
+        """Begin one.
+
+        Args:
+            worth: whether the work is worth a process; if not, it is done here, when its result is asked for.
+        """
+        self._pool = _spawned(1, None) if worth else None
+
+    def __enter__(self) -> Self:
+        """It has begun already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def start(self, function: Callable[..., R], *arguments: object) -> Callable[[], R]:
+        """Start a function of the top of a module.
+
+        Returns:
+            What waits for its result, to be called in the block; an exception is raised there. Where the
+            process has died the work is done in this one.
+        """
+        if self._pool is None:
+            return lambda: function(*arguments)
+        future = self._pool.submit(function, *arguments)
+
+        def result() -> R:
+            try:
+                return future.result()
+            except BrokenProcessPool:
+                return function(*arguments)
+
+        return result
+
+
+def _spawned(workers: int, prepare: Callable[[], None] | None) -> ProcessPoolExecutor:
+    # Not forked: threads of this process would leave their locks behind.
+    return ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(prepare,)
+    )
 
 
 def _begin(prepare: Callable[[], None] | None) -> None:

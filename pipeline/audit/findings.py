@@ -22,6 +22,7 @@ from pipeline.audit.pictures import Looks, look_at, texts_of
 from pipeline.audit.probes import SOURCE_PARTS, Probe, probes
 from pipeline.audit.provenance import provenance
 from pipeline.audit.variety import variety
+from pipeline.parallel import Aside
 from pipeline.store import sha256_text
 from pipeline.workspace import Progress
 from schemas.rows import CLASS_NONE
@@ -30,6 +31,8 @@ from schemas.taxonomy import PAIR_TYPES
 __all__ = ["Known", "findings"]
 
 Texts = Mapping[str, str]
+MANY = 10_000
+"""Rows from which a second process is worth starting."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,23 @@ def findings(
     without = rows.loc[rows["image"].isin(looks.rejected.keys()), ["row", "id", "image"]]
     for place, id_, key in without.itertuples(index=False):
         found.problems.add(int(place), str(id_), "image", looks.rejected[key], key, kept=True)
+    with Aside(len(rows) >= MANY) as aside:
+        return _findings(found, progress, looks, aside, votes, against, known, seed)
+
+
+def _findings(
+    found: AnySet,
+    progress: Progress,
+    looks: Looks,
+    aside: Aside,
+    votes: pd.DataFrame | None,
+    against: AnySet | None,
+    known: Known,
+    seed: int,
+) -> dict[str, Any]:
+    rows = found.rows
+    guesses = aside.start(probes, _probed(rows, looks, known), seed)
+    queries = aside.start(copies_of_queries, rows, None if against is None else against.rows)
     grid = cells(rows, known.wanted)
     sides = rows["split"] if "split" in rows else pd.Series([None] * len(rows))
     texts = known.texts
@@ -91,7 +111,11 @@ def findings(
     ballot = found.votes if votes is None else votes
     labels = known.labels or labels_of(rows)
     doubted = doubts(found, looks, ballot, made=votes is None, seed=seed) if len(rows) else {}
-    guessed = probes(_probed(rows, looks, known), seed)
+    of_votes: dict[str, Any] = {}
+    if len(ballot):
+        of_votes = ballots(found, ballot, labels, known.order, seed)
+        of_votes |= {"confusion": confusion_matrices(ballot), "prevalence": true_shares(ballot, labels)}
+    guessed = guesses()
     guessed.append(_of_pixels(rows, looks, seed, of=len(guessed) + 1))
     told = {
         "place": found.place,
@@ -105,7 +129,7 @@ def findings(
         "over_refusal": asdict(over_refusal(rows)),
         "copies": {
             "images": asdict(copies_of_images(looks, read, _sides(rows, sides), other)),
-            "queries": asdict(copies_of_queries(rows, None if against is None else against.rows)),
+            "queries": asdict(queries()),
             "against": None if against is None else against.place,
         },
         "probes": [asdict(probe) for probe in guessed],
@@ -114,10 +138,7 @@ def findings(
         "responses": None if (held := responses(rows)) is None else asdict(held),
         "variety": _variety(rows),
     }
-    if len(ballot):
-        told |= ballots(found, ballot, labels, known.order, seed)
-        told |= {"confusion": confusion_matrices(ballot), "prevalence": true_shares(ballot, labels)}
-    return told | doubted | {"problems": found.problems.as_json()}
+    return told | of_votes | doubted | {"problems": found.problems.as_json()}
 
 
 def _of_pixels(rows: pd.DataFrame, looks: Looks, seed: int, of: int) -> Probe:

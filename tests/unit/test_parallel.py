@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.parallel import WorkerDied, in_processes
+from pipeline.parallel import Aside, WorkerDied, in_processes
 from tests.conftest import REPOSITORY
 
 READY = {"loaded": False}
@@ -94,3 +94,31 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     while time.monotonic() < deadline and any(Path(f"/proc/{child}").exists() for child in children):
         time.sleep(0.1)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def where(item: int) -> tuple[int, int]:
+    return item, os.getpid()
+
+
+def dying_elsewhere(home: int) -> int:
+    if os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return home
+
+
+def test_aside_another_process_works_and_what_is_not_worth_one_is_done_here() -> None:
+    with Aside() as aside:
+        first, second, wrong = aside.start(where, 1), aside.start(where, 2), aside.start(failing, 5)
+        assert [first()[0], second()[0]] == [1, 2]
+        assert first()[1] == second()[1] != os.getpid()
+        with pytest.raises(ValueError, match="five"):
+            wrong()
+    with Aside(worth=False) as aside:
+        assert aside.start(where, 3)() == (3, os.getpid())
+
+
+def test_aside_work_whose_process_died_is_done_here() -> None:
+    with Aside() as aside:
+        lost, after = aside.start(dying_elsewhere, os.getpid()), aside.start(where, 4)
+        assert lost() == os.getpid()
+        assert after() == (4, os.getpid())

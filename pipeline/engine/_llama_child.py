@@ -43,8 +43,10 @@ def main() -> None:
     params.cache_ram_mib = 128
     params.cache_idle_slots = False
     params.fit_params = False
-    # No second copy of the weights, sorted for this processor: on two cores with AVX2 it was no faster.
-    params.no_extra_bufts = True
+    # Weights are read, not mapped, and sorted for this processor: a quarter faster on two cores with AVX-512,
+    # and a mapped file would lie in memory beside its sorted copy.
+    params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
+    params.no_extra_bufts = False
     server = xllamacpp.Server(params)
     with os.fdopen(int(sys.argv[1]), "w") as ready:
         ready.write(json.dumps({"address": server.listening_address}) + "\n")

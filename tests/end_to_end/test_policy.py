@@ -334,11 +334,12 @@ def test_people_decide_without_a_call_and_stand_among_the_votes(build: Build) ->
     assert "votes.jsonl: line 1: item_id: Field required" in refused.stderr
 
 
-def test_verdicts_from_the_review_page_change_the_next_build(build: Build) -> None:
+def test_verdicts_from_the_review_page_change_the_next_build(build: Build, tmp_path: Path) -> None:
     (build.root / "data" / "reviews" / "votes.jsonl").unlink(missing_ok=True)
     build.run()
     items = open_review_set(str(build.root / "data" / "dataset"))
     assert items.ours
+    before = shutil.copytree(build.root / "data" / "dataset", tmp_path / "before")
     pairs = {row["pair_id"]: row for row in build.table("label_pairs/pairs.parquet")}
     assert set(items.items["pair_safe"]) <= set(pairs)
     target = default_target(build.root, items)
@@ -362,6 +363,14 @@ def test_verdicts_from_the_review_page_change_the_next_build(build: Build) -> No
     assert (kept["pair_id"], "pair_safe", "unsafe") in {
         (v["item_id"], v["question"], v["value"]) for v in votes
     }
+    holisafe(build.root, "run", "respond")
+    holisafe(build.root, "run", "assemble")
+    holisafe(build.root, "diff", str(before), "data/dataset", "--json", "changes.json")
+    changes = json.loads((build.root / "changes.json").read_text())
+    gone = {(row["query_id"], row["image_id"]) for row in changes["gone"]}
+    assert (kept["query_id"], kept["image_id"]) in gone, "what the reviewer turned down has left the dataset"
+    assert {row["class_key"] for row in changes["gone"]} == {kept["harm_class"]}
+    assert changes["relabelled"] == changes["responses"] == []
 
 
 def asked_of_pairs(build: Build) -> dict[str, str]:

@@ -64,6 +64,7 @@ def test_lines_are_read_in_their_order_and_empty_ones_do_not_count(tmp_path: Pat
         (line(note="x" * 201), "note"),
         (line(time="2026-03-01T10:00:00"), "time"),
         (line(colour="red"), "colour"),
+        (line(gold="yes"), "gold"),
         ("[1]", "not a JSON object"),
         ("{", "not a JSON object"),
         ('{"value": "safe", "value": "unsafe"}', "a key stands twice"),

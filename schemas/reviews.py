@@ -34,8 +34,7 @@ class HumanVote(BaseModel):
         annotator: who says so. It goes out with the dataset, so write no name that you would not publish.
         note: why; it goes out too.
         time: when, with its zone.
-        gold: whether it may measure others: about an item that was drawn at random, the first of its annotator
-            on it, and blind.
+        gold: whether it may measure others: of an item drawn at random, the first of its annotator, blind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

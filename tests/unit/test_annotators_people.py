@@ -194,7 +194,7 @@ def test_people_are_not_said_to_tell_nothing() -> None:
 
 def test_votes_are_part_of_the_key_of_the_stages_that_label_and_of_no_other(workspace: Path) -> None:
     assert run_stage(Workspace(workspace), "collect", Silent())
-    asks = {"label_images", "label_pairs"}
+    asks = {"label_images", "label_pairs", "audit"}
 
     def depends() -> set[str]:
         return {s.name for s in STAGES.values() if str(REVIEWS) in stage_files(Workspace(workspace), s)}

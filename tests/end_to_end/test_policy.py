@@ -362,6 +362,14 @@ def test_verdicts_from_the_review_page_change_the_next_build(build: Build) -> No
     assert (kept["pair_id"], "pair_safe", "unsafe") in {
         (v["item_id"], v["question"], v["value"]) for v in votes
     }
+    build.run()
+    metrics = json.loads((build.root / "data" / "audit" / "metrics.json").read_text())
+    for question, right in (("image_safe", 1), ("text_safe", 1), ("pair_safe", 0)):
+        label, *others = (row for row in metrics["gold"][question] if row["raters"] == "any")
+        assert (label["annotator"], label["n"], label["equal"]) == ("label", 1, right), question
+        assert others
+        assert "anna" not in {row["annotator"] for row in others}
+    assert metrics["prevalence"]["pair_safe"]["accuracy"] == 0.0, "the label that people did not decide"
 
 
 def asked_of_pairs(build: Build) -> dict[str, str]:

@@ -184,9 +184,10 @@ def shares(gold_of_rich: int = FEW_GOLD) -> dict[str, Any]:
     for _ in range(4):
         add("poor", "unsafe", "unsafe")
         add("known", "safe", "safe")
-    labels["gone"], classes["gone"] = "safe", "poor"
+    within = {"pair_safe": list(labels)}
+    labels |= {"gone": "safe", "gone without gold": "unsafe"}
+    classes |= {"gone": "poor", "gone without gold": "poor"}
     cast.append(person("gone", "anna", "unsafe"))
-    within = {"pair_safe": [item for item in labels if item != "gone"]}
     return true_shares(table(*cast), {"pair_safe": labels}, {"pair_safe": classes}, within)["pair_safe"]
 
 

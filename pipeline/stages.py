@@ -161,9 +161,9 @@ STAGES: dict[str, Stage] = {
                 "respond",
                 "assemble",
             ),
-            ("quotas", "quota_scale", "split", "only_classes", "curate"),
-            (_TAXONOMY,),
-            version=4,
+            ("quotas", "quota_scale", "split", "only_classes", "curate", "thresholds"),
+            (_TAXONOMY, _PEOPLE),
+            version=5,
         ),
     )
 }

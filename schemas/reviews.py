@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 
 from schemas.errors import InputError
 
@@ -26,6 +34,7 @@ class HumanVote(BaseModel):
         annotator: who says so. It goes out with the dataset, so write no name that you would not publish.
         note: why; it goes out too.
         time: when, with its zone.
+        gold: whether it may measure others: of an item drawn at random, the first of its annotator, blind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +45,7 @@ class HumanVote(BaseModel):
     annotator: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     note: str = Field(default="", max_length=200)
     time: AwareDatetime | None = None
+    gold: StrictBool = False
 
     @model_validator(mode="after")
     def _known_value(self) -> HumanVote:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.agreement.report import HUMAN
-from pipeline.annotators.base import PEOPLE
 from pipeline.annotators.dawid_skene import confusions
 from pipeline.anyset import AnySet
 from pipeline.audit.ballots import ASKED, columns_of, items_of, labels_of, votes_of
 from pipeline.audit.features import PIXELS, number_probabilities, text_probabilities
+from pipeline.audit.gold import gold_of
 from pipeline.audit.judging import Bools, Floats, Ints
 from pipeline.audit.noise import noise_rate, suspects, vote_evidence
 from pipeline.audit.pictures import Looks
@@ -29,6 +28,8 @@ SUSPECTS = 300
 """Labels that are named, of all questions together."""
 WIDTH = 0.10
 """Width of the interval for which more gold is asked."""
+FEW_GOLD = 10
+"""Gold on either side below which a class's own errors are not told: the interval would say nothing."""
 _NONE = {"shares": None, "families": None}
 
 
@@ -142,62 +143,87 @@ def confusion_matrices(votes: pd.DataFrame) -> dict[str, Any]:
     return told
 
 
-def true_shares(votes: pd.DataFrame, labels: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+def true_shares(
+    votes: pd.DataFrame,
+    labels: Mapping[str, Mapping[str, str]],
+    classes: Mapping[str, Mapping[str, str]],
+    within: Mapping[str, Collection[str]],
+) -> dict[str, dict[str, Any]]:
     """By question, the share of unsafe items, corrected for the errors that gold shows in the labels.
 
     Gold is what most of the people say whose votes are marked as gold; an item on which they are divided is
-    none.
+    none. It shows errors also where an item is not in the dataset any more: in a build those are left out
+    whose label turned out wrong, and without them labels would look better than they are.
 
     Args:
         votes: with `gold`, where any are.
-        labels: by question and item.
+        labels: by question and item; in a build those that annotators without people would give.
+        classes: by question and item, the class of the harm.
+        within: by question, the items of the dataset, whose share is told.
 
     Returns:
-        The figures of `prevalence`, `gold` items, and how many `more_gold` make the interval as narrow as
-        `width`.
+        The figures of `prevalence`, `gold` items, how many `more_gold` make the interval as narrow as
+        `width`, and the shares `by_class`.
     """
     told: dict[str, dict[str, Any]] = {}
     for question in ASKED:
         known = labels.get(question, {})
         if not known:
             continue
-        gold = _gold(votes, question)
-        right: Counter[str] = Counter()
-        of: Counter[str] = Counter()
-        for item, value in gold.items():
-            if item in known:
-                of[value] += 1
-                right[value] += known[item] == value
+        gold = {item: one.value for item, one in gold_of(votes, question).items() if item in known}
         # What is gold is not counted again.
-        called = [label != CLASS_NONE for item, label in known.items() if item not in gold]
-        counts = (
-            Counts(sum(called), len(called)),
-            Counts(right["unsafe"], of["unsafe"]),
-            Counts(right[CLASS_NONE], of[CLASS_NONE]),
-        )
+        counted = [item for item in dict.fromkeys(within[question]) if item in known and item not in gold]
+        counts = _counts(known, gold, counted)
         more = needed_gold(WIDTH, *counts)
-        told[question] = asdict(prevalence(*counts)) | {
-            "gold": of.total(),
-            "accuracy": round(right.total() / of.total(), 4) if of else None,
+        right = counts[1].hits + counts[2].hits
+        told[question] = _share(counts) | {
+            "gold": len(gold),
+            "accuracy": round(right / len(gold), 4) if gold else None,
             "width": WIDTH,
             "more_gold": more.more,
             "more_gold_reason": more.reason,
+            "by_class": _shares_by_class(known, gold, counted, classes[question], counts),
         }
     return told
 
 
-def _gold(votes: pd.DataFrame, question: str) -> dict[str, str]:
-    """What most people say, by item, of votes that are gold."""
-    if "gold" not in votes or votes.empty:
-        return {}
-    said: dict[str, Counter[str]] = defaultdict(Counter)
-    some = votes[(votes["question"] == question) & (votes["status"] == "ok") & votes["gold"].astype(bool)]
-    for item, family, value in columns_of(some, "item_id", "family", "value"):
-        if value in (CLASS_NONE, "unsafe") and str(family).startswith((HUMAN, PEOPLE)):
-            said[item][value] += 1
-    found = {}
-    for item, counts in said.items():
-        (value, most), *rest = counts.most_common()
-        if not rest or rest[0][1] < most:
-            found[item] = value
-    return found
+def _shares_by_class(
+    known: Mapping[str, str],
+    gold: Mapping[str, str],
+    counted: Sequence[str],
+    classes: Mapping[str, str],
+    whole: tuple[Counts, Counts, Counts],
+) -> list[dict[str, Any]]:
+    """The share of each class, by its own errors where its gold suffices, else by those of all classes."""
+    told = []
+    for name in sorted({classes[item] for item in (*counted, *gold) if item in classes}):
+        own = {item: value for item, value in gold.items() if classes.get(item) == name}
+        called, *errors = _counts(known, own, [item for item in counted if classes.get(item) == name])
+        enough = min(side.n for side in errors) >= FEW_GOLD
+        share = _share((called, *(errors if enough else whole[1:])))
+        told.append(
+            {"class": name, "n": called.n, "gold": len(own)}
+            | {key: share[key] for key in ("apparent", "corrected", "low", "high", "reason")}
+            | {"errors_of": None if share["corrected"] is None else "class" if enough else "question"}
+        )
+    return told
+
+
+def _counts(
+    known: Mapping[str, str], gold: Mapping[str, str], counted: Sequence[str]
+) -> tuple[Counts, Counts, Counts]:
+    """Items called unsafe of those that are counted, and those called right of either side of gold."""
+    right = Counter(value for item, value in gold.items() if known[item] == value)
+    of = Counter(gold.values())
+    return (
+        Counts(sum(known[item] != CLASS_NONE for item in counted), len(counted)),
+        Counts(right["unsafe"], of["unsafe"]),
+        Counts(right[CLASS_NONE], of[CLASS_NONE]),
+    )
+
+
+def _share(counts: tuple[Counts, Counts, Counts]) -> dict[str, Any]:
+    share = asdict(prevalence(*counts))
+    if not counts[0].n and (counts[1].n or counts[2].n):
+        share["reason"] = "all items are gold"
+    return share

@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.anyset import AnySet
-from pipeline.audit.ballots import ballots, labels_of
+from pipeline.audit.ballots import ballots, items_of, labels_of
 from pipeline.audit.contents import over_refusal, personal, responses
 from pipeline.audit.contrast import contrast
 from pipeline.audit.coverage import balance, cells, classes_of
 from pipeline.audit.doubts import confusion_matrices, doubts, true_shares
 from pipeline.audit.duplicates import copies_of_images, copies_of_queries
 from pipeline.audit.features import low_level
+from pipeline.audit.gold import equal_to_gold
 from pipeline.audit.pictures import Looks, look_at, texts_of
 from pipeline.audit.probes import SOURCE_PARTS, Probe, probes
 from pipeline.audit.provenance import provenance
@@ -46,6 +47,9 @@ class Known:
         texts: what is known to be written on its images, by key; None: it is read where it is needed.
         labels: by question and item, the labels that were given in the end, also of what was not kept; None:
             as the rows say.
+        without_people: the same as annotators without people would give them; None: as `labels`.
+        classes: by question and item, the class of the harm, also of what was not kept; None: as the rows
+            say.
         order: values of votes, in the order to show.
         trusted: whether its images may be decoded in this process.
     """
@@ -53,7 +57,9 @@ class Known:
     wanted: Mapping[tuple[str, str, str], int] | None = None
     sources: Mapping[str, Texts] = field(default_factory=dict)
     texts: Texts | None = None
-    labels: Mapping[str, Mapping[str, str]] | None = None
+    labels: Mapping[str, Texts] | None = None
+    without_people: Mapping[str, Texts] | None = None
+    classes: Mapping[str, Texts] | None = None
     order: Sequence[str] = (CLASS_NONE, "borderline", "unsafe")
     trusted: bool = False
 
@@ -114,7 +120,12 @@ def _findings(
     of_votes: dict[str, Any] = {}
     if len(ballot):
         of_votes = ballots(found, ballot, labels, known.order, seed)
-        of_votes |= {"confusion": confusion_matrices(ballot), "prevalence": true_shares(ballot, labels)}
+        alone, items = known.without_people or labels, items_of(rows)
+        of_votes |= {
+            "confusion": confusion_matrices(ballot),
+            "gold": equal_to_gold(ballot, alone),
+            "prevalence": true_shares(ballot, alone, known.classes or _classes(rows, items), items),
+        }
     guessed = guesses()
     guessed.append(_of_pixels(rows, looks, seed, of=len(guessed) + 1))
     told = {
@@ -139,6 +150,12 @@ def _findings(
         "variety": _variety(rows),
     }
     return told | of_votes | doubted | {"problems": found.problems.as_json()}
+
+
+def _classes(rows: pd.DataFrame, items: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The class of each item, by question; that of the first row that has it."""
+    names = classes_of(rows)[1]
+    return {question: dict(reversed(list(zip(of, names, strict=True)))) for question, of in items.items()}
 
 
 def _of_pixels(rows: pd.DataFrame, looks: Looks, seed: int, of: int) -> Probe:

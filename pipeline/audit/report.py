@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.anyset import AnySet
 from pipeline.audit.coverage import classes_of
+from pipeline.audit.gold import ANY, STRATA
 from pipeline.audit.headlines import headlines
 from pipeline.curate.normalise import RejectedImageError, opened, upright
 from pipeline.encoders._common import flattened
@@ -127,6 +128,8 @@ def render(report: Report) -> str:
         most=max(report.metrics["by_type"].values(), default=0) or 1,
         variety=sorted(report.metrics["variety"], key=lambda v: (-(v["near"] or 0), -(v["template"] or 0))),
         probes=sorted(report.metrics["probes"], key=lambda p: -max(p["plain"] or 0, p["grouped"] or 0)),
+        gold=_gold(report.metrics),
+        strata=STRATA,
         failures=problems[:SHOWN_FAILURES],
         failure_count=len(problems),
         by_reason=Counter((f["stage"], f["reason"]) for f in problems).most_common(),
@@ -134,6 +137,23 @@ def render(report: Report) -> str:
         clusters=CLUSTERS,
         of_a_cluster=OF_A_CLUSTER,
     )
+
+
+def _gold(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How often each annotator is right on gold, by question: the label first, then who is right most."""
+    found = []
+    for question, rows in metrics.get("gold", {}).items():
+        by_raters: dict[tuple[str, str | None], dict[str, Any]] = defaultdict(dict)
+        for row in rows:
+            by_raters[row["annotator"], row["family"]][row["raters"]] = row
+        found += sorted(
+            (
+                {"question": question, "annotator": who, "family": family, "all": of[ANY], "of": of}
+                for (who, family), of in by_raters.items()
+            ),
+            key=lambda one: (one["family"] is not None, -one["all"]["equal"] / one["all"]["n"]),
+        )
+    return found
 
 
 def _spread(rows: pd.DataFrame) -> list[int]:

@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 
 from pipeline.anyset import AnySet, open_anyset
 from pipeline.audit.findings import Known, findings
+from pipeline.audit.gold import labels_without_people, marked
 from pipeline.audit.leaks import masked, near_images, near_queries_across
 from pipeline.audit.report import Cards, Report, render
 from pipeline.cells import quotas_of
 from pipeline.intervals import wilson
 from pipeline.stages import STAGES
-from pipeline.store import read_rows, write_json, write_text
+from pipeline.store import read_rows, sha256_text, write_json, write_text
 from pipeline.synthesize.squares import row_id_of
 from pipeline.workspace import Progress, Workspace
+from schemas.reviews import load_reviews
 from schemas.rows import CLASS_NONE
 from schemas.taxonomy import PAIR_TYPES
 
@@ -47,7 +49,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     votes = _votes(workspace)
     failures = list(_failures(workspace))
     images = _images(workspace, set(found.rows["image"]))
-    known = _known(workspace, images)
+    known = _known(workspace, images, votes)
     metrics = findings(replace(found, votes=votes), progress, known=known)
     metrics |= _of_a_build(workspace, found, images, failures)
     write_json(out / "metrics.json", metrics)
@@ -76,12 +78,13 @@ def _of_a_build(
 
 
 def _votes(workspace: Workspace) -> pd.DataFrame:
-    """All votes, also on what was not kept; a pair is called by the id of its row."""
+    """All votes, also on what was not kept, with `gold`; a pair is called by the id of its row."""
     tables = [
         pq.read_table(workspace.stage_dir(stage) / "votes.parquet").to_pandas()
         for stage in ("label_images", "label_pairs")
     ]
-    votes: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    classes = frozenset(info.name for info in workspace.taxonomy.classes())
+    votes = marked(pd.concat(tables, ignore_index=True), load_reviews(workspace.root, classes))
     pairs = votes["question"] == "pair_safe"
     votes.loc[pairs, "item_id"] = [str(row_id_of(pair)) for pair in votes.loc[pairs, "item_id"]]
     return votes
@@ -108,6 +111,22 @@ def _outcomes(workspace: Workspace) -> dict[str, dict[str, str]]:
         "pair_safe": {
             str(row_id_of(r["item_id"])): word[r["safe"]] for r in pairs if r["question"] == "pair_safe"
         },
+    }
+
+
+def _classes(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """The class of each item, by question: the one with whose votes its label was estimated."""
+    images = read_rows(workspace.stage_dir("curate") / "images.parquet", ["image_id", "intended_class"])
+    drafts = list(
+        read_rows(workspace.stage_dir("synthesize") / "queries.parquet", ["pair_id", "query", "harm_class"])
+    )
+    texts: dict[str, str] = {}
+    for row in drafts:
+        texts.setdefault(sha256_text(row["query"]), row["harm_class"])
+    return {
+        "image_safe": {row["image_id"]: row["intended_class"] for row in images},
+        "text_safe": texts,
+        "pair_safe": {str(row_id_of(row["pair_id"])): row["harm_class"] for row in drafts},
     }
 
 
@@ -152,8 +171,8 @@ def _write_plots(
     _write_csv(folder / "agreement.csv", ["question", "raw_agreement"], pairs)
 
 
-def _known(workspace: Workspace, images: dict[str, dict[str, Any]]) -> Known:
-    """Quotas, and how images looked when they came."""
+def _known(workspace: Workspace, images: dict[str, dict[str, Any]], votes: pd.DataFrame) -> Known:
+    """Quotas, how images looked when they came, and labels."""
     params = workspace.params
     wanted: dict[tuple[str, str, str], int] = {
         (info.category, info.name, kind): number
@@ -176,7 +195,18 @@ def _known(workspace: Workspace, images: dict[str, dict[str, Any]]) -> Known:
     }
     texts = {key: image["ocr_text"] or "" for key, image in images.items()}
     order = (CLASS_NONE, "borderline", "unsafe", *(c.name for c in workspace.taxonomy.classes()))
-    return Known(wanted, sources, texts, _outcomes(workspace), order, trusted=True)
+    labels, classes = _outcomes(workspace), _classes(workspace)
+    thresholds = params.thresholds.model_dump()
+    return Known(
+        wanted,
+        sources,
+        texts,
+        labels,
+        labels_without_people(votes, labels, classes, thresholds),
+        classes,
+        order,
+        trusted=True,
+    )
 
 
 def _images(workspace: Workspace, used: set[str]) -> dict[str, dict[str, Any]]:

@@ -125,20 +125,33 @@ def _merged(store: ReviewStore, items: ReviewSet, target: Target, old: bytes) ->
 
 
 def _merged_lines(ever: Iterable[Given], now: Iterable[Given], old: bytes) -> tuple[bytes, int, int]:
-    """Lines that are ours to the letter and hold no more go; what holds and is not there is added."""
-    ours, wanted = {_line(vote) for vote in ever}, list(dict.fromkeys(_line(vote) for vote in now))
-    holds = set(wanted)
+    """Lines that are ours to the letter and hold no more go; what holds and is not there is added.
+
+    A line that only lacks its mark of gold, as it was written before there was one, gets it where it stands:
+    of two lines on the same the later counts.
+    """
+    told = {_line(vote, gold=vote.gold): _line(vote, gold=False) for vote in ever}
+    wanted = list(dict.fromkeys(_line(vote, gold=vote.gold) for vote in now))
     lines = old.split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
-    kept = [line for line in lines if line not in ours or line in holds]
-    added = [line for line in wanted if line not in set(lines)]
-    if not added and len(kept) == len(lines):
+    ours, holds, there = {*told, *told.values()}, set(wanted), set(lines)
+    unmarked = {told[line]: line for line in wanted if line not in there and told[line] not in holds}
+    kept = []
+    for line in lines:
+        if line in unmarked:
+            kept.append(unmarked.pop(line))
+        elif line not in ours or line in holds:
+            kept.append(line)
+    new = [line for line in wanted if line not in set(kept)]
+    added = sum(line not in there for line in wanted)
+    dropped = sum(line in ours and line not in holds for line in lines)
+    if not added and not dropped:
         return old, 0, 0
-    return b"".join(line + b"\n" for line in [*kept, *added]), len(added), len(lines) - len(kept)
+    return b"".join(line + b"\n" for line in [*kept, *new]), added, dropped
 
 
-def _line(vote: Given) -> bytes:
+def _line(vote: Given, *, gold: bool) -> bytes:
     told = {
         "item_id": vote.item_id,
         "question": vote.question,
@@ -146,6 +159,7 @@ def _line(vote: Given) -> bytes:
         "annotator": vote.reviewer,
         "note": vote.note,
         "time": vote.time,
+        "gold": gold,
     }
     HumanVote.model_validate(told)
     return json.dumps({k: v for k, v in told.items() if v}, ensure_ascii=False).encode()

@@ -363,14 +363,20 @@ def test_verdicts_from_the_review_page_change_the_next_build(build: Build, tmp_p
     assert (kept["pair_id"], "pair_safe", "unsafe") in {
         (v["item_id"], v["question"], v["value"]) for v in votes
     }
-    holisafe(build.root, "run", "respond")
-    holisafe(build.root, "run", "assemble")
+    build.run()
     holisafe(build.root, "diff", str(before), "data/dataset", "--json", "changes.json")
     changes = json.loads((build.root / "changes.json").read_text())
     gone = {(row["query_id"], row["image_id"]) for row in changes["gone"]}
     assert (kept["query_id"], kept["image_id"]) in gone, "what the reviewer turned down has left the dataset"
     assert {row["class_key"] for row in changes["gone"]} == {kept["harm_class"]}
     assert changes["relabelled"] == changes["responses"] == []
+    metrics = json.loads((build.root / "data" / "audit" / "metrics.json").read_text())
+    for question, right in (("image_safe", 1), ("text_safe", 1), ("pair_safe", 0)):
+        label, *others = (row for row in metrics["gold"][question] if row["raters"] == "any")
+        assert (label["annotator"], label["n"], label["equal"]) == ("label", 1, right), question
+        assert others
+        assert "anna" not in {row["annotator"] for row in others}
+    assert metrics["prevalence"]["pair_safe"]["accuracy"] == 0.0, "the label that people did not decide"
 
 
 def asked_of_pairs(build: Build) -> dict[str, str]:

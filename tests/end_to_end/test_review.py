@@ -78,7 +78,7 @@ def test_votes_survive_a_kill_and_reach_their_file_when_the_program_ends(folder:
         told, _ = process.communicate(timeout=60)
         assert process.returncode == 0, told
         assert "5 votes stand in" in told
-    assert [v.annotator for v in load_reviews(folder, frozenset())] == ["anna"] * 5
+    assert [(v.annotator, v.gold) for v in load_reviews(folder, frozenset())] == [("anna", True)] * 5
     shown = holisafe(folder, "review-votes", "status", "data/dataset", COLUMNS="200").stdout
     assert "All votes are in" in shown
 

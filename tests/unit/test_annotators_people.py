@@ -64,6 +64,7 @@ def test_lines_are_read_in_their_order_and_empty_ones_do_not_count(tmp_path: Pat
         (line(note="x" * 201), "note"),
         (line(time="2026-03-01T10:00:00"), "time"),
         (line(colour="red"), "colour"),
+        (line(gold="yes"), "gold"),
         ("[1]", "not a JSON object"),
         ("{", "not a JSON object"),
         ('{"value": "safe", "value": "unsafe"}', "a key stands twice"),
@@ -193,7 +194,7 @@ def test_people_are_not_said_to_tell_nothing() -> None:
 
 def test_votes_are_part_of_the_key_of_the_stages_that_label_and_of_no_other(workspace: Path) -> None:
     assert run_stage(Workspace(workspace), "collect", Silent())
-    asks = {"label_images", "label_pairs"}
+    asks = {"label_images", "label_pairs", "audit"}
 
     def depends() -> set[str]:
         return {s.name for s in STAGES.values() if str(REVIEWS) in stage_files(Workspace(workspace), s)}

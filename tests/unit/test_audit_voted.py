@@ -108,6 +108,6 @@ def test_divided_gold_is_none_and_what_is_gold_is_not_counted_again() -> None:
         [(i, "pair_safe", who, "human", "ok", value, True) for i, who, value in said],
         columns=["item_id", "question", "annotator", "family", "status", "value", "gold"],
     )
-    told = true_shares(cast, labels)["pair_safe"]
+    told = true_shares(cast, labels, {"pair_safe": {}}, labels)["pair_safe"]
     assert told["gold"] == 2, "of item 0 people are divided"
     assert told["apparent"] == round(3 / 8, 4), "items 1 and 5 are gold"

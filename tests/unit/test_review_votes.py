@@ -121,6 +121,46 @@ def test_a_changed_vote_takes_the_place_of_the_old(
     ]
 
 
+def test_only_lines_of_gold_have_the_mark(items: ReviewSet, store: ReviewStore, tmp_path: Path) -> None:
+    say(store, items, "s1", "safe", "safe", "safe")
+    say(store, items, "s2", "unsafe", "skip", "safe", at=1, queue="suspects")
+    say(store, items, "s3", "safe", "safe", "safe", at=2, picture=False)
+    say(store, items, "s4", "safe", "safe", "safe", at=3)
+    say(store, items, "s5", "unsafe", "unsafe", "unsafe", at=3)
+    flow_back(store, items, Target(tmp_path / REVIEWS))
+    gold = {(0, "text_safe"), (0, "image_safe"), (0, "pair_safe"), (2, "text_safe")}
+    wanted = {(question, items.item(at, question)) for at, question in gold}  # type: ignore[arg-type]
+    told = load_reviews(tmp_path, frozenset())
+    assert {(v.question, v.item_id) for v in told if v.gold} == wanted
+    assert len(told) == 11
+    assert [v.get("gold") for v in lines(tmp_path / REVIEWS)].count(None) == 7, "what is no gold says nothing"
+
+
+def test_lines_from_before_there_was_a_mark_get_it_where_they_stand(
+    items: ReviewSet, store: ReviewStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "votes.jsonl"
+    say(store, items, "s1", "safe", "safe", "safe")
+    flow_back(store, items, Target(path))
+    marked = lines(path)
+    plain = [{name: value for name, value in line.items() if name != "gold"} for line in marked]
+    later = plain[0] | {"value": "unsafe", "note": "by hand"}
+    twice = [*plain, later, plain[1]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in twice))
+    assert pending(store, items, Target(path)) == 3 + 4
+    assert flow_back(store, items, Target(path)).added == 3
+    assert lines(path) == [*marked, later], "the line by hand is the later one, as it was"
+    assert pending(store, items, Target(path)) == 0
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*marked, plain[2]]))
+    done = flow_back(store, items, Target(path))
+    assert (done.added, done.dropped) == (0, 1)
+    assert lines(path) == marked
+    store.undo("anna", "")
+    path.write_text("".join(json.dumps(line) + "\n" for line in plain))
+    assert flow_back(store, items, Target(path)).dropped == 3
+    assert path.read_bytes() == b""
+
+
 def test_a_store_does_not_touch_what_another_has_written(
     items: ReviewSet, store: ReviewStore, tmp_path: Path
 ) -> None:

@@ -20,8 +20,12 @@ BENCH = "holisafe_bench.json"
 IMAGES = "images"
 
 
-def open_bench(path: Path) -> AnySet:
+def open_bench(path: Path, links_into: Path | None = None) -> AnySet:
     """Open such a file.
+
+    Args:
+        path: the file.
+        links_into: a folder in which images may lie too, by links; None: nowhere else.
 
     Raises:
         InputError: when it holds no list, or no row of it can be audited.
@@ -29,14 +33,14 @@ def open_bench(path: Path) -> AnySet:
     problems = Problems()
     rows = checked(_listed(path), problems)
     images = path.parent / IMAGES
-    folder = images.resolve()
+    folders = [folder.resolve() for folder in (images, links_into) if folder]
     paths = {}
     for key in rows["image"].unique():
         inside = PurePosixPath(key)
         # A dataset may come from anywhere: its paths must not lead out of the folder, nor its links.
         if not inside.is_absolute() and ".." not in inside.parts:
             file = images / inside
-            if file.resolve().is_relative_to(folder):
+            if any(file.resolve().is_relative_to(folder) for folder in folders):
                 paths[key] = file
     return AnySet(str(path), "bench", rows, pd.DataFrame(columns=list(VOTES)), FilePictures(paths), problems)
 

@@ -25,7 +25,13 @@ def open_anyset(place: str, *, may_be_empty: bool = False) -> AnySet:
     Raises:
         InputError: when nothing in it can be audited.
     """
-    found = replace(_open(_fetched(place) if place.startswith(HUB) else Path(place)), place=place)
+    if place.startswith(HUB):
+        snapshot = _fetched(place)
+        # Its files are links into the blobs of the dataset in the Hub's cache.
+        opened = _open(snapshot, snapshot.parent.parent / "blobs")
+    else:
+        opened = _open(Path(place))
+    found = replace(opened, place=place)
     if found.rows.empty and not may_be_empty:
         told = "; ".join(
             " ".join(filter(None, (f"row {p.row}:", p.field, p.problem))) for p in found.problems.listed[:3]
@@ -34,14 +40,14 @@ def open_anyset(place: str, *, may_be_empty: bool = False) -> AnySet:
     return found
 
 
-def _open(path: Path) -> AnySet:
+def _open(path: Path, links_into: Path | None = None) -> AnySet:
     if path.is_file():
         return open_parquet(path, [path]) if path.suffix == ".parquet" else open_bench(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     shards = sorted(path.glob("data/**/*.parquet"))
     if not shards and (path / BENCH).is_file():
-        return open_bench(path / BENCH)
+        return open_bench(path / BENCH, links_into)
     if shards := shards or sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet")):
         return open_parquet(path, shards)
     raise InputError(f"{path}: neither Parquet files nor {BENCH} here; name a dataset's folder or file")

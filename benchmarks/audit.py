@@ -32,7 +32,7 @@ FIELDS = ["id", "image", "query", "type", "category", "subcategory", "image_safe
 
 
 def make(folder: Path, pairs: int, each: int, seed: int) -> None:
-    """Write `holisafe_bench.json` and `votes.csv`: on every pair `each` votes, of four families, 90 % right."""
+    """Write `holisafe_bench.json` and `votes.csv`: `each` votes on every pair, each family 90 % right."""
     rows = clean_set(pairs, seed).rows
     random = np.random.default_rng([seed, 1])
     classes = random.integers(0, 18, len(rows))
@@ -58,7 +58,9 @@ def audited(folder: Path) -> tuple[float, int]:
     """Seconds and the most resident bytes of all processes of an audit."""
     command = [str(Path(sys.executable).parent / "holisafe"), "audit", str(folder / "holisafe_bench.json")]
     began, peak = time.monotonic(), 0
-    process = subprocess.Popen([*command, "--votes", str(folder / "votes.csv"), "--out", str(folder / "out")], start_new_session=True)
+    process = subprocess.Popen(
+        [*command, "--votes", str(folder / "votes.csv"), "--out", str(folder / "out")], start_new_session=True
+    )
     while process.poll() is None:
         peak = max(peak, sum(resident(process.pid)) * os.sysconf("SC_PAGESIZE"))
         time.sleep(0.2)

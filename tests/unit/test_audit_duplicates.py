@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.anyset import open_anyset
 from pipeline.audit.duplicates import copies_of_images, copies_of_queries
-from pipeline.audit.leaks import NEAR, shingles
+from pipeline.audit.near_texts import NEAR, shingles
 from pipeline.audit.pictures import Looks, look_at, texts_of
 from pipeline.workspace import Silent
 from tests.images import encoded, picture

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.audit.judging import Bools, Floats, Ints, auc, auc_draws, held_out, interval95
 from pipeline.audit.logistic import NumberModel, Terms
-from pipeline.audit.probes import counted_out_of_fold, enough, gives_away, terms
+from pipeline.audit.probes import enough, gives_away, out_of_fold, terms
 
 __all__ = [
     "PIXELS",
@@ -86,7 +86,7 @@ def text_probabilities(
         numbers: dict[str, int] = {}
         groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
     kept = groups
-    return _each_label(labels, lambda side: counted_out_of_fold(counts, side, kept, seed))
+    return _each_label(labels, lambda side: out_of_fold(counts, side, kept, seed))
 
 
 def number_probabilities(

@@ -41,9 +41,7 @@ def status() -> None:
 
 
 @commands.command("plan")
-def plan(
-    json: JsonToo = None,
-) -> None:
+def plan(json: JsonToo = None) -> None:
     """Say what a build would do: cells, what will run and why, calls and what they cost. Nothing is sent."""
     from flows.call_commands import show_plan
 

@@ -36,9 +36,7 @@ def calls_explain(stage: Annotated[str, typer.Argument(help="A stage that asks m
 
 
 @calls.command("cost")
-def calls_cost(
-    json: JsonToo = None,
-) -> None:
+def calls_cost(json: JsonToo = None) -> None:
     """Show what calls took and cost, by stage, by category and for each row."""
     from flows.call_commands import show_call_costs
 

@@ -34,8 +34,6 @@ from pipeline.agreement.coefficients import (
     alpha,
     fleiss,
     gwet,
-    identity_weights,
-    linear_weights,
     ordinal_weights,
     patterns_of,
     quadratic_weights,
@@ -60,8 +58,13 @@ def _custom(categories: int) -> Floats:
     return np.where(np.eye(categories) > 0, 1.0, CUSTOM)
 
 
+def _linear(categories: int) -> Floats:
+    x = np.arange(categories, dtype=float)
+    return 1 - np.abs(x[:, None] - x) / max(categories - 1, 1)
+
+
 def _radical(categories: int) -> Floats:
-    return 1 - np.sqrt(1 - linear_weights(np.arange(categories, dtype=float)))
+    return 1 - np.sqrt(1 - _linear(categories))
 
 
 def _ratio(categories: int) -> Floats:
@@ -84,11 +87,11 @@ def _bipolar(categories: int) -> Floats:
 
 
 WEIGHTS: dict[str, Callable[[int], Floats]] = {
-    "identity": identity_weights,
+    "identity": np.eye,
     "ordinal": ordinal_weights,
-    "linear": lambda q: linear_weights(np.arange(q, dtype=float)),
     "quadratic": lambda q: quadratic_weights(np.arange(q, dtype=float)),
     # The command does not use these; they check that the formulas hold for any weights.
+    "linear": _linear,
     "radical": _radical,
     "ratio": _ratio,
     "circular": _circular,

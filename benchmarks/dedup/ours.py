@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.curate.clusters import heads, near_pairs
-from pipeline.curate.folder import BITS, BITS_FINE, find_duplicates
+from pipeline.curate.folder import find_duplicates
+from pipeline.curate.looks import BITS, BITS_FINE
 from pipeline.workspace import Silent
 
 COPIES = 0.2

@@ -34,8 +34,6 @@ __all__ = [
     "cohen",
     "fleiss",
     "gwet",
-    "identity_weights",
-    "linear_weights",
     "ordinal_weights",
     "patterns_of",
     "quadratic_weights",
@@ -389,11 +387,6 @@ def cohen(cells: Cells, drawn: Floats) -> Floats:
     return _ratio(n * (drawn @ (cells.a == cells.b)) - chance, np.square(n) - chance)
 
 
-def identity_weights(categories: int) -> Floats:
-    """Only equal values agree."""
-    return np.eye(categories)
-
-
 def ordinal_weights(categories: int) -> Floats:
     """Gwet's ordinal weights (Gwet 2014): 1 - C(|k - l| + 1, 2) / C(q, 2), for values in their order."""
     rank = np.arange(categories)
@@ -401,20 +394,11 @@ def ordinal_weights(categories: int) -> Floats:
     return np.asarray(1 - apart * (apart - 1) / max(categories * (categories - 1), 1), np.float64)
 
 
-def linear_weights(numbers: Floats) -> Floats:
-    """1 - |x - y| / (largest - smallest)."""
-    return 1 - np.abs(_apart(numbers))
-
-
 def quadratic_weights(numbers: Floats) -> Floats:
     """1 - (x - y)^2 / (largest - smallest)^2: agreement on an interval scale."""
-    return 1 - np.square(_apart(numbers))
-
-
-def _apart(numbers: Floats) -> Floats:
     half = numbers / 2  # the range of finite numbers may be no finite number
     reach = float(np.ptp(half)) or 1.0
-    return np.asarray((half[:, None] - half) / reach)
+    return np.asarray(1 - np.square((half[:, None] - half) / reach))
 
 
 def _blocks(patterns: Patterns) -> list[slice]:

@@ -32,7 +32,8 @@ from pipeline.agreement.coefficients import (
     shares,
     sums,
 )
-from pipeline.agreement.votes import Scale, shown
+from pipeline.agreement.problems import shown
+from pipeline.agreement.scales import Scale
 
 __all__ = ["RATERS", "Cost", "Figure", "Given", "Pair", "Part", "part_of"]
 

@@ -12,7 +12,9 @@ import numpy as np
 from pipeline.agreement.bootstrap import LEVEL
 from pipeline.agreement.coefficients import Floats, Ints
 from pipeline.agreement.parts import Cost, Given, Part, part_of
-from pipeline.agreement.votes import GROUPS, Problem, Scale, ScaleName, Votes, read_votes
+from pipeline.agreement.problems import Problem
+from pipeline.agreement.scales import Scale, ScaleName
+from pipeline.agreement.votes import GROUPS, Votes, read_votes
 from pipeline.annotators import PEOPLE
 
 __all__ = ["HUMAN", "Agreement", "Block", "agreement_of", "measure"]

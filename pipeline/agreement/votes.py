@@ -1,124 +1,24 @@
-"""Votes from a file as arrays, and the rows that cannot be used, each with its line and what is wrong."""
+"""The votes of a file that agree with each other, as arrays, one for each annotator and item."""
 
 from __future__ import annotations
 
-import csv
-import math
-from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.agreement.coefficients import Floats, Ints
+from pipeline.agreement.problems import Problems, shown
+from pipeline.agreement.scales import SCALES, Bools, Scale, ScaleName, misfit, number_of, scales_of
+from pipeline.agreement.tables import EMPTY, Table, read_table
 from schemas.errors import InputError
 
-__all__ = [
-    "GROUPS",
-    "LISTED",
-    "ORDER",
-    "Problem",
-    "Problems",
-    "Scale",
-    "ScaleName",
-    "Votes",
-    "read_votes",
-    "shown",
-]
+__all__ = ["GROUPS", "Votes", "read_votes"]
 
-ScaleName = Literal["nominal", "ordinal", "interval"]
-SCALES: tuple[ScaleName, ...] = ("nominal", "ordinal", "interval")
-ORDER = ("safe", "borderline", "unsafe")
-"""The order of words that needs no saying, lowest first."""
-LISTED = 100
-"""Problems that are told row by row; the others are counted."""
 GROUPS = 1_000
 """With more groups than this there is no figure by group."""
-
-Bools = NDArray[np.bool_]
-
-NEEDED = ("item_id", "annotator", "value")
-OPTIONAL = ("group", "family", "scale", "question", "status", "gold")
-MAY_BE_EMPTY = frozenset({"value", "family", "scale", "status", "gold"})
 YES = ("true", "True", "1", "yes")
-EMPTY, NUL, NOT_UTF8, LINE_BREAK = -1, -2, -3, -4
-FAULTS = {
-    EMPTY: ("empty", "is empty"),
-    NUL: ("nul", "holds a NUL character"),
-    NOT_UTF8: ("encoding", "holds bytes that are not UTF-8; save the file as UTF-8"),
-    LINE_BREAK: ("line_break", "holds a line break; is a quote left open?"),
-}
-HEAD_SHOWN = 200
-NAME_SHOWN = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that cannot be used.
-
-    Attributes:
-        line: the line of the file on which the row begins, the header being 1; of a Parquet file the row,
-            from 1. None where it is about no row.
-        field: the column; None where it is about the whole row.
-        problem: what is wrong, and what would mend it.
-    """
-
-    line: int | None
-    field: str | None
-    problem: str
-
-
-@dataclass
-class Problems:
-    """What cannot be used: the first of it, and how much of each kind there is.
-
-    Attributes:
-        counts: rows by kind.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    _kept: list[Problem] = field(default_factory=list)
-
-    @property
-    def listed(self) -> list[Problem]:
-        """The first `LISTED`, by line; what is about no row comes first."""
-        return sorted(self._kept, key=lambda p: p.line or 0)[:LISTED]
-
-    def add(self, kind: str, line: int | None, field: str | None, problem: str) -> None:
-        """Note one; those of one kind have to come in the order of their lines."""
-        if self.counts[kind] < LISTED:
-            self._kept.append(Problem(line, field, problem))
-        self.counts[kind] += 1
-
-    def add_all(self, kind: str, lines: Ints, field: str, say: Callable[[int], str]) -> None:
-        """Note all of `lines`, which are in order; `say` gives the words for the one at a place in them."""
-        if len(lines):
-            self._kept += [Problem(int(line), field, say(i)) for i, line in enumerate(lines[:LISTED])]
-            self.counts[kind] += len(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How the values of a group are meant.
-
-    Attributes:
-        name: nominal, ordinal or interval.
-        order: the words of an ordinal scale, lowest first; empty where values are numbers or have no order.
-        numbers: whether values are numbers.
-    """
-
-    name: ScaleName
-    order: tuple[str, ...] = ()
-    numbers: bool = False
-
-    @property
-    def ordered(self) -> bool:
-        """Whether it is known which of two values is the larger."""
-        return bool(self.order) or self.numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +84,7 @@ def read_votes(path: Path, order: Sequence[str] = ()) -> Votes:
     """
     problems = Problems()
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
-        found = _from_parquet(path, problems) if start == b"PAR1" else _from_csv(path, problems)
+        found = read_table(path, problems)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     votes = _cleaned(found, tuple(order), problems)
@@ -201,190 +99,10 @@ def read_votes(path: Path, order: Sequence[str] = ()) -> Votes:
     return votes
 
 
-class _Names(dict[str, int]):
-    """Numbers for the different strings of a column; a negative one says what is wrong with the string."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def __missing__(self, raw: str) -> int:
-        name = raw.strip()
-        if name != raw:
-            number = self[name]
-        else:
-            number = _fault(name)
-            if not number:
-                number = len(self.names)
-                self.names.append(name)
-        self[raw] = number
-        return number
-
-
-def _fault(name: str) -> int:
-    if not name:
-        return EMPTY
-    if "\0" in name:
-        return NUL
-    if "\n" in name or "\r" in name:
-        return LINE_BREAK
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return NOT_UTF8
-    return 0
-
-
-@dataclass
-class _Table:
-    """What was read: the numbers of names, a column each, and the line of each row."""
-
-    rows: int
-    missing: int
-    names: dict[str, _Names]
-    columns: dict[str, Ints]
-    line: Ints
-
-
-class _Collector:
-    """Takes rows, keeps the numbers of their names, and notes those with a fault."""
-
-    def __init__(self, path: Path, head: Sequence[str], problems: Problems) -> None:
-        self.fields = _fields(path, head)
-        self.names = {name: _Names() for name in self.fields}
-        self.missing = 0
-        self.rows = 0
-        self._problems = problems
-        self._value = self.fields.index("value")
-        self._flat, self._lines = array("i"), array("i")
-
-    def take(self, numbers: list[int], line: int) -> bool:
-        """Keep a row; False where a line break stands in a field that is used."""
-        if min(numbers) < 0 and not self._usable(numbers, line):
-            return LINE_BREAK not in numbers
-        self._flat.extend(numbers)
-        self._lines.append(line)
-        return True
-
-    def _usable(self, numbers: list[int], line: int) -> bool:
-        for name, number in zip(self.fields, numbers, strict=True):
-            if number < 0 and not (number == EMPTY and name in MAY_BE_EMPTY):
-                kind, words = FAULTS[number]
-                self._problems.add(kind, line, name, words)
-                return False
-        if numbers[self._value] == EMPTY:
-            self.missing += 1
-            return False
-        return True
-
-    def table(self) -> _Table:
-        """What was kept."""
-        flat = np.frombuffer(self._flat, np.int32).reshape(-1, len(self.fields))
-        columns = {name: flat[:, i].astype(np.int64) for i, name in enumerate(self.fields)}
-        lines = np.array(self._lines, np.int64)
-        return _Table(self.rows, self.missing, self.names, columns, lines)
-
-
-def _fields(path: Path, head: Sequence[str]) -> list[str]:
-    """The columns that are read, in the order of the file's."""
-    used = [name for name in head if name in NEEDED or name in OPTIONAL]
-    if lacking := [name for name in NEEDED if name not in used]:
-        there = ",".join(head)[:HEAD_SHOWN].encode("ascii", "backslashreplace").decode()
-        raise InputError(
-            f"{path}: line 1: no column {', '.join(lacking)}; the header is {there!r}. It needs item_id, "
-            "annotator and value, separated by commas, in UTF-8"
-        )
-    if twice := [name for name, n in Counter(used).items() if n > 1]:
-        raise InputError(f"{path}: line 1: the column {twice[0]} stands there twice; keep one")
-    return used
-
-
-class _Lines:
-    """The lines of a file for the csv module; those of a row that came to nothing can be given back."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.number = 0
-        self.given_back = 0  # the last line that was
-        self.taken: list[str] = []
-        self._file = file
-        self._again: deque[str] = deque()
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._file)
-        self.taken.append(line)
-        self.number += 1
-        return line
-
-    def give_back(self) -> None:
-        """Read all lines of the last row but its first again: an open quote swallows good rows."""
-        rest = self.taken[1:]
-        self.given_back = max(self.given_back, self.number if rest else 0)
-        self._again.extendleft(reversed(rest))
-        self.number -= len(rest)
-
-
-def _from_csv(path: Path, problems: Problems) -> _Table:
-    # Bytes that are no UTF-8 become lone surrogates, so that they are told row by row.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        lines = _Lines(file)
-        reader = csv.reader(lines, strict=True)
-        try:
-            head = [name.strip() for name in next(reader, [])]
-        except csv.Error as error:
-            raise InputError(f"{path}: line 1: not a CSV file: {error}") from error
-        collector = _Collector(path, head, problems)
-        picked = [(collector.names[name], head.index(name)) for name in collector.fields]
-        width = len(head)
-        while True:
-            lines.taken.clear()
-            line = lines.number + 1
-            try:
-                row = next(reader)
-            except StopIteration:
-                return collector.table()
-            except csv.Error as error:
-                collector.rows += 1
-                problems.add("row", line, None, f"not a row of CSV: {error}")
-                lines.give_back()
-                continue
-            if not row:
-                continue
-            collector.rows += 1
-            if len(row) != width:
-                problems.add("row", line, None, f"{len(row)} fields where the header has {width}")
-                lines.give_back()
-            elif line <= lines.given_back and any('"' in row[i] for _, i in picked):
-                problems.add("row", line, None, "a quote mark in a row after an open quote")
-            elif not collector.take([names[row[i]] for names, i in picked], line):
-                lines.give_back()
-
-
-def _from_parquet(path: Path, problems: Problems) -> _Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            collector = _Collector(path, file.schema_arrow.names, problems)
-            all_names = list(collector.names.values())
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, collector.fields)
-                columns = [table.column(name).cast(pa.string()).to_pylist() for name in collector.fields]
-                for row in zip(*columns, strict=True):
-                    collector.rows += 1
-                    numbers = [names[text or ""] for names, text in zip(all_names, row, strict=True)]
-                    collector.take(numbers, collector.rows)
-    except pa.ArrowException as error:
-        raise InputError(f"{path}: not a table of votes in Parquet: {error}") from error
-    return collector.table()
-
-
 class _Rows:
     """The rows that were kept, a column each; those that do not agree with others are dropped and noted."""
 
-    def __init__(self, table: _Table, problems: Problems) -> None:
+    def __init__(self, table: Table, problems: Problems) -> None:
         self.column = dict(table.columns)
         self._line = table.line
         self._problems = problems
@@ -408,7 +126,7 @@ class _Rows:
         self.keep(~bad)
 
 
-def _cleaned(table: _Table, order: tuple[str, ...], problems: Problems) -> Votes:
+def _cleaned(table: Table, order: tuple[str, ...], problems: Problems) -> Votes:
     """The votes that agree with each other on groups and scales, one for each annotator and item."""
     rows = _Rows(table, problems)
     missing = table.missing
@@ -422,10 +140,10 @@ def _cleaned(table: _Table, order: tuple[str, ...], problems: Problems) -> Votes
     values = table.names["value"].names
     numbers = np.full(len(values), np.nan)
     if any(name != "nominal" for name in meant):
-        numbers = np.array([_number(text) for text in values], np.float64)
-    scales, fits = _scales(rows.column, meant, values, numbers, order)
+        numbers = np.array([number_of(text) for text in values], np.float64)
+    scales, fits = scales_of(rows.column, meant, values, numbers, order)
     value, group = rows.column["value"], rows.column["group"]
-    rows.drop("value", ~fits, "value", lambda i: _misfit(values[value[i]], scales[group[i]]))
+    rows.drop("value", ~fits, "value", lambda i: misfit(values[value[i]], scales[group[i]]))
     if order and not any(scale.order == order for scale in scales):
         problems.add(
             "order", None, "scale", "--order is not used: no group has scale ordinal and these values"
@@ -458,7 +176,7 @@ def _cleaned(table: _Table, order: tuple[str, ...], problems: Problems) -> Votes
     )
 
 
-def _yes(rows: _Rows, table: _Table) -> Bools:
+def _yes(rows: _Rows, table: Table) -> Bools:
     """Which votes the file calls gold."""
     if "gold" not in rows.column:
         return np.zeros(len(rows), np.bool_)
@@ -466,7 +184,7 @@ def _yes(rows: _Rows, table: _Table) -> Bools:
     return known[rows.column["gold"]]
 
 
-def _group(rows: _Rows, table: _Table, problems: Problems) -> list[str]:
+def _group(rows: _Rows, table: Table, problems: Problems) -> list[str]:
     """See to it that each row has a group, and each item one alone."""
     column = rows.column
     if "group" in column:
@@ -498,7 +216,7 @@ def _group(rows: _Rows, table: _Table, problems: Problems) -> list[str]:
     return names
 
 
-def _meant(rows: _Rows, table: _Table, groups: Sequence[str]) -> list[ScaleName]:
+def _meant(rows: _Rows, table: Table, groups: Sequence[str]) -> list[ScaleName]:
     """The scale that each group is said to have."""
     meant: list[ScaleName] = ["nominal"] * max(len(groups), 1)
     if "scale" not in rows.column:
@@ -543,57 +261,3 @@ def _first(key: Ints, what: Ints) -> Ints:
     """For each row, `what` in the first row with the same key."""
     _, index, inverse = np.unique(key, return_index=True, return_inverse=True)
     return what[index][inverse]
-
-
-def _scales(
-    column: dict[str, Ints],
-    meant: Sequence[ScaleName],
-    values: Sequence[str],
-    numbers: Floats,
-    order: tuple[str, ...],
-) -> tuple[list[Scale], Bools]:
-    """The scale of each group, and which votes have a value on it."""
-    is_number = np.isfinite(numbers)
-    fits = np.ones(len(column["value"]), np.bool_)
-    scales = [Scale(name, numbers=name == "interval") for name in meant]
-    ordered = np.array([name == "ordinal" for name in meant])
-    on_numbers = np.array([name == "interval" for name in meant])[column["group"]]
-    fits[on_numbers] = is_number[column["value"][on_numbers]]
-    if not ordered.any():
-        return scales, fits
-
-    def words(of: tuple[str, ...]) -> tuple[Scale, Bools]:
-        return Scale("ordinal", of), np.array([value in of for value in values], np.bool_)
-
-    readings = [(Scale("ordinal", numbers=True), is_number), words(ORDER)]
-    if order:
-        readings.insert(0, words(order))
-    by_group = np.argsort(column["group"], kind="stable")
-    bounds = np.searchsorted(column["group"][by_group], np.arange(len(meant) + 1))
-    for group in np.flatnonzero(ordered):
-        mine = by_group[bounds[group] : bounds[group + 1]]
-        given = column["value"][mine]
-        scale, good = max(readings, key=lambda reading: int(reading[1][given].sum()))
-        if 2 * good[given].sum() > len(mine):
-            scales[group] = scale
-            fits[mine] = good[given]
-    return scales, fits
-
-
-def shown(name: str) -> str:
-    """A name in quotes, shortened where somebody has taken a text for one."""
-    return repr(name if len(name) <= NAME_SHOWN else name[:NAME_SHOWN] + "…")
-
-
-def _misfit(value: str, scale: Scale) -> str:
-    if scale.order:
-        return f"{shown(value)} is not in the order {', '.join(scale.order)}"
-    return f"{shown(value)} is no number, and the scale is {scale.name}"
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) and "_" not in text else math.nan

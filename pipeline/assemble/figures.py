@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Any
 
 from pipeline.annotators import PEOPLE
-from pipeline.audit.agreement import PairwiseAgreement, pairwise
 from pipeline.cells import quotas_of
 from pipeline.workspace import Workspace
 from schemas.taxonomy import PAIR_TYPES
 
-__all__ = ["FEW", "Figures", "figures", "share"]
+__all__ = ["FEW", "Figures", "Pair", "figures", "pairs_of", "share"]
 
 FEW = 20
 """A cell with fewer rows than this says little about its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How two annotators agree on the items that both answered.
+
+    Attributes:
+        a: one annotator.
+        b: the other.
+        n: items both answered.
+        raw: share of equal answers; None without items.
+    """
+
+    a: str
+    b: str
+    n: int
+    raw: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,7 @@ class Figures:
     untimed: int
     votes: tuple[int, int]
     annotators: Mapping[str, Mapping[str, str]]
-    pairs: Mapping[str, Sequence[PairwiseAgreement]]
+    pairs: Mapping[str, Sequence[Pair]]
     policy_version: str
 
     @property
@@ -152,9 +169,23 @@ def figures(
         untimed=sum(not i["retrieved_at"] and not i["generator"] for i in images),
         votes=(min(given), max(given)),
         annotators={q: dict(sorted(names.items())) for q, names in sorted(annotators.items())},
-        pairs={q: pairwise(_each(votes), q) for q in sorted(annotators)},
+        pairs={q: pairs_of(_each(votes), q) for q in sorted(annotators)},
         policy_version=workspace.taxonomy.policy_version,
     )
+
+
+def pairs_of(votes: Iterable[Mapping[str, Any]], question: str) -> list[Pair]:
+    """Raw agreement of each two annotators on a question. What corrects for chance is in the audit."""
+    given: dict[str, dict[str, str]] = defaultdict(dict)
+    for vote in votes:
+        if vote["question"] == question and vote["status"] == "ok":
+            given[vote["annotator"]][vote["item_id"]] = vote["value"]
+    pairs = []
+    for a, b in combinations(sorted(given), 2):
+        both = given[a].keys() & given[b].keys()
+        equal = sum(given[a][item] == given[b][item] for item in both)
+        pairs.append(Pair(a, b, len(both), round(equal / len(both), 4) if both else None))
+    return pairs
 
 
 def share(n: int, of: int) -> str:

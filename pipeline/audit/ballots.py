@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.agreement import Block, Votes, agreement_of
-from pipeline.agreement.votes import Problems as VoteProblems
-from pipeline.agreement.votes import Scale
+from pipeline.agreement.problems import Problems as VoteProblems
+from pipeline.agreement.scales import Scale
 from pipeline.annotators import Vote, effective_number, posteriors
 from pipeline.anyset import AnySet
 from pipeline.audit.coverage import classes_of

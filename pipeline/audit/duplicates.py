@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from pipeline.audit.leaks import NEAR, shingles
+from pipeline.audit.near_texts import NearTexts, plain
 from pipeline.audit.pictures import Looks
-from pipeline.curate.clusters import heads, near_pairs
-from pipeline.curate.folder import BITS, BITS_FINE
-from pipeline.curate.hashing import packed
-from pipeline.curate.text import same_text
-from pipeline.near_sets import NearSets
+from pipeline.curate.clusters import clusters
+from pipeline.curate.looks import one_picture
 
 __all__ = ["CopiesOfImages", "CopiesOfQueries", "copies_of_images", "copies_of_queries"]
 
 SHOWN = 20
-ENOUGH = 50
-_WORD = re.compile(r"\w+")
 ReadTexts = Callable[[Sequence[str]], Mapping[str, str]]
 
 
@@ -103,20 +95,19 @@ def copies_of_images(
     theirs = list(other[0].seen) if other else []
     seen = [*looks.seen.values(), *(other[0].seen.values() if other else ())]
     n = len(keys)
-    pairs = near_pairs(packed([look.hash for look in seen]), BITS, BITS_FINE).tolist() if seen else []
-    printed = {i for pair in pairs if seen[pair[0]].printed and seen[pair[1]].printed for i in pair}
-    ours = read([keys[i] for i in sorted(printed) if i < n])
-    texts = {i: ours[keys[i]] for i in printed if i < n}
-    if other:
-        there = other[1]([theirs[i - n] for i in sorted(printed) if i >= n])
-        texts |= {i: there[theirs[i - n]] for i in printed if i >= n}
-    same = [(i, j) for i, j in pairs if i not in texts or j not in texts or same_text(texts[i], texts[j])]
+
+    def texts(places: Sequence[int]) -> dict[int, str]:
+        ours = read([keys[i] for i in places if i < n])
+        there = other[1]([theirs[i - n] for i in places if i >= n]) if other else {}
+        return {i: ours[keys[i]] if i < n else there[theirs[i - n]] for i in places}
+
+    same = list(one_picture(seen, texts))
     inside = [(i, j) for i, j in same if j < n]
     to_other = [(i, j - n) for i, j in same if i < n <= j]
-    members: dict[int, list[str]] = defaultdict(list)
-    for place, head in enumerate(heads(n, inside)):
-        members[head].append(keys[place])
-    groups = sorted((g for g in members.values() if len(g) > 1), key=lambda g: (-len(g), g))
+    groups = sorted(
+        ([keys[i] for i in group] for group in clusters(n, inside) if len(group) > 1),
+        key=lambda group: (-len(group), group),
+    )
     times = Counter(look.sha256 for look in looks.seen.values())
     across = [(k, k) for k in keys if {"train", "test"} <= sides.get(k, frozenset())]
     for i, j in inside:
@@ -150,13 +141,10 @@ def copies_of_queries(rows: pd.DataFrame, other: pd.DataFrame | None = None) -> 
     first: dict[str, str] = {}
     for text, query in zip(plain, rows["query"], strict=True):
         first.setdefault(text, query)
-    near = _Near([*texts, *({_plain(query) for query in other["query"]} if other is not None else ())])
+    near = NearTexts([*texts, *({_plain(query) for query in other["query"]} if other is not None else ())])
     pairs = near.within(texts)
-    members: dict[int, list[int]] = defaultdict(list)
-    for i, head in enumerate(heads(len(texts), pairs)):
-        members[head].append(i)
     groups = sorted(
-        ((sum(times[texts[i]] for i in g), g) for g in members.values()),
+        ((sum(times[texts[i]] for i in group), group) for group in clusters(len(texts), pairs)),
         key=lambda group: (-group[0], group[1]),
     )
     wholes = Counter(zip(plain, rows["image"], strict=True))
@@ -184,7 +172,7 @@ def copies_of_queries(rows: pd.DataFrame, other: pd.DataFrame | None = None) -> 
 
 
 def _across(
-    rows: pd.DataFrame, plain: Sequence[str], near: _Near
+    rows: pd.DataFrame, plain: Sequence[str], near: NearTexts
 ) -> tuple[Counter[str], dict[str, str]] | None:
     """How often each text is tested on, and for those that are trained on, or nearly, by which."""
     if "split" not in rows or not {"train", "test"} <= set(rows["split"]):
@@ -195,37 +183,5 @@ def _across(
     return on["test"], near.between(sorted(on["test"]), sorted(on["train"]))
 
 
-class _Near:
-    """Texts as sets of shingles, rare ones first, so that few texts share those that are looked up."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        different = set(texts)
-        count = Counter(s for text in different for s in shingles(text))
-        rank = {s: i for i, s in enumerate(sorted(count, key=lambda s: (count[s], s)))}
-        # As numbers: the strings of a hundred thousand texts would take a gigabyte.
-        self._of = {text: array("I", sorted(rank[s] for s in shingles(text))) for text in different}
-
-    def within(self, texts: Sequence[str]) -> list[tuple[int, int]]:
-        """Near pairs of different texts, by place."""
-        index, pairs = NearSets(NEAR), []
-        for j, text in enumerate(texts):
-            pairs += [(i, j) for i, _ in index.near(self._of[text], ENOUGH)]
-            index.add(self._of[text])
-        return pairs
-
-    def between(self, some: Sequence[str], others: Sequence[str]) -> dict[str, str]:
-        """For each of some texts that is among others, or near one of them: itself, or the first near one."""
-        index, same = NearSets(NEAR), set(others)
-        for text in others:
-            index.add(self._of[text])
-        found = {}
-        for text in some:
-            if text in same:
-                found[text] = text
-            elif near := index.near(self._of[text], 1):
-                found[text] = others[near[0][0]]
-        return found
-
-
 def _plain(query: str) -> str:
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", query).casefold())) or query
+    return plain(query) or query

@@ -9,16 +9,13 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from pipeline.audit.judging import Bools, Floats, Ints, auc, auc_draws, held_out, interval95
 from pipeline.audit.logistic import NumberModel, Terms
-from pipeline.audit.probes import counted_out_of_fold, enough, gives_away, terms
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pipeline.audit.probes import enough, gives_away, out_of_fold, terms
 
 __all__ = [
     "PIXELS",
@@ -89,7 +86,7 @@ def text_probabilities(
         numbers: dict[str, int] = {}
         groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
     kept = groups
-    return _each_label(labels, lambda side: counted_out_of_fold(counts, side, kept, seed))
+    return _each_label(labels, lambda side: out_of_fold(counts, side, kept, seed))
 
 
 def number_probabilities(
@@ -149,43 +146,44 @@ def low_level(
     return LowLevel(*told, round(value, 3), *interval95(draws), gives_away(value, draws, labels, of), top, "")
 
 
-def pixel_features(data: bytes) -> Floats | None:
+def pixel_features(source: bytes | Image.Image) -> Floats | None:
     """Statistics of an image's pixels, as `PIXELS` names them; None where it cannot be read.
 
     Colours are read off a thumbnail of 32 x 32. Edge density is the share of steps from pixel to pixel that
     are large, sharpness the variance of the Laplacian (Pech-Pacheco et al. 2000), both at 256 pixels at most;
     entropy is that of brightness in bits; colourfulness is that of Hasler and Suesstrunk (2003).
-    """
-    from PIL import Image
 
+    Args:
+        source: the bytes of a file, or an image opened from one, which is made smaller in place.
+    """
     try:
         with warnings.catch_warnings():
             # Damaged metadata are warned of and harm nothing; large pictures are refused below.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    return None
+            if isinstance(source, Image.Image):
+                return _statistics(source)
+            with Image.open(io.BytesIO(source)) as image:
                 return _statistics(image)
     except (OSError, ValueError, SyntaxError, ArithmeticError, Image.DecompressionBombError):
         return None
 
 
-def _statistics(image: Image) -> Floats:
-    from PIL import Image as Images
-
+def _statistics(image: Image.Image) -> Floats | None:
     width, height = image.size
+    if width * height > MOST_PIXELS:
+        return None
     tables = getattr(image, "quantization", None) or {}
     quantised = float(np.mean(list(tables[0]))) if tables.get(0) is not None else 0.0
     # JPEG is decoded at the scale that is needed, not in full.
     image.draft("RGB", (DETAIL, DETAIL))
-    image.thumbnail((DETAIL, DETAIL), Images.Resampling.BILINEAR)
+    image.thumbnail((DETAIL, DETAIL), Image.Resampling.BILINEAR)
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
-        small = Images.alpha_composite(Images.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        small = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     else:
         small = image.convert("RGB")
     grey = np.asarray(small.convert("L"), np.float64)
-    rgb = np.asarray(small.resize((SIDE, SIDE), Images.Resampling.BOX), np.float64)
+    rgb = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     most, least = rgb.max(-1), rgb.min(-1)
     yellow, reddish = (red + green) / 2 - blue, red - green

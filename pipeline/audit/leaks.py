@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pipeline.audit.near_texts import NearTexts, plain
 from pipeline.curate.clusters import near_pairs
 from pipeline.curate.hashing import packed
 from pipeline.curate.text import alike_text
-from pipeline.near_sets import NearSets
 
-__all__ = ["NEAR", "NearQuery", "masked", "near_images", "near_queries_across", "shingles"]
+__all__ = ["NearQuery", "masked", "near_images", "near_queries_across"]
 
-NEAR = 0.8
-"""The share of their different shingles (Jaccard) that near-duplicate queries have in common."""
-LENGTH = 5
 MASK = "_"
-_WORD = re.compile(r"\w+")
 
 
 class NearQuery(NamedTuple):
@@ -32,15 +27,8 @@ class NearQuery(NamedTuple):
 
 def masked(query: str, subject: str) -> str:
     """A query as it is compared: small letters, no punctuation, its image's subject masked."""
-    text, hidden = (
-        " ".join(_WORD.findall(unicodedata.normalize("NFKC", s).casefold())) for s in (query, subject)
-    )
+    text, hidden = plain(query), plain(subject)
     return re.sub(rf"\b{re.escape(hidden)}\b", MASK, text) if hidden else text
-
-
-def shingles(text: str) -> frozenset[str]:
-    """Its different runs of five letters; a shorter text is its own."""
-    return frozenset(text[i : i + LENGTH] for i in range(max(1, len(text) - LENGTH + 1)))
 
 
 def near_queries_across(train: Sequence[str], test: Sequence[str]) -> list[NearQuery]:
@@ -49,19 +37,11 @@ def near_queries_across(train: Sequence[str], test: Sequence[str]) -> list[NearQ
     for side, texts in enumerate((train, test)):
         for i, text in enumerate(texts):
             places[side][text].append(i)
-    sets = {text: shingles(text) for side in places for text in side}
-    count = Counter(s for own in sets.values() for s in own)
-    rank = {s: i for i, s in enumerate(sorted(count, key=lambda s: (count[s], s)))}
-    known = NearSets(NEAR)
-    trained = list(places[0])
-    for text in trained:
-        known.add(sorted(rank[s] for s in sets[text]))
     found = [
         NearQuery(i, j, round(jaccard, 4))
-        for text in places[1]
-        for place, jaccard in known.near(sorted(rank[s] for s in sets[text]))
-        for i in places[0][trained[place]]
-        for j in places[1][text]
+        for tested, trained, jaccard in NearTexts([*train, *test]).pairs(list(places[1]), list(places[0]))
+        for i in places[0][trained]
+        for j in places[1][tested]
     ]
     return sorted(found, key=lambda p: (-p.jaccard, p.train, p.test))
 

@@ -27,7 +27,6 @@ __all__ = [
     "NAMED",
     "SOURCE_PARTS",
     "Probe",
-    "counted_out_of_fold",
     "enough",
     "gives_away",
     "out_of_fold",
@@ -163,8 +162,8 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
             reason,
         )
     counts = Terms(guess.features)
-    plain_scores = counted_out_of_fold(counts, labels, np.arange(n), seed)
-    scores = counted_out_of_fold(counts, labels, groups, seed)
+    plain_scores = out_of_fold(counts, labels, np.arange(n), seed)
+    scores = out_of_fold(counts, labels, groups, seed)
     plain, grouped = auc(labels, plain_scores), auc(labels, scores)
     draws = auc_draws(labels, scores, groups, seed)
     low, high = interval95(draws)
@@ -227,11 +226,11 @@ def gives_away(value: float, draws: Floats, labels: Bools, of: int) -> bool:
     return value > NAMED and value - NormalDist().inv_cdf(1 - 0.025 / of) * error > 0.5
 
 
-def out_of_fold(features: Sequence[Sequence[str]], labels: Bools, groups: Ints, seed: int) -> Floats:
+def out_of_fold(counts: Terms, labels: Bools, groups: Ints, seed: int) -> Floats:
     """P(unsafe) of each row by a logistic regression on TF-IDF that saw no row of its group.
 
     Args:
-        features: terms of each row.
+        counts: terms of each row.
         labels: whether each is unsafe.
         groups: rows of equal number stay in one fold.
         seed: of the folds.
@@ -239,11 +238,6 @@ def out_of_fold(features: Sequence[Sequence[str]], labels: Bools, groups: Ints, 
     Returns:
         P(unsafe), 0..1; .5 where the other folds hold one label alone.
     """
-    return counted_out_of_fold(Terms(features), labels, groups, seed)
-
-
-def counted_out_of_fold(counts: Terms, labels: Bools, groups: Ints, seed: int) -> Floats:
-    """`out_of_fold` of terms that were counted before."""
     return held_out(
         labels, groups, seed, lambda train, known, test: TextModel(counts, train, known).predict(test)
     )

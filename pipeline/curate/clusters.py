@@ -12,6 +12,7 @@ ones meet with a higher one. Everything that meets is checked: no pair is false 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.curate.hashing import COARSE_BITS, Hashes, coarse, variants
 
-__all__ = ["Pairs", "heads", "near_pairs"]
+__all__ = ["Pairs", "clusters", "heads", "near_pairs"]
 
 RECALL: Final = 0.985
 """Of pairs that are just near enough; of nearer ones more are found."""
@@ -78,6 +79,14 @@ def heads(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
         low, high = sorted((find(one), find(other)))
         parent[high] = low
     return [find(i) for i in range(count)]
+
+
+def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """The positions in each cluster, in order; a picture that is like no other is a cluster of its own."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for position, head in enumerate(heads(count, pairs)):
+        members[head].append(position)
+    return list(members.values())
 
 
 class _Check:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pipeline.collect.sources.base import IMAGE_SUFFIXES, looks_like_an_image
-from pipeline.curate.clusters import Pairs, heads, near_pairs
-from pipeline.curate.hashing import SIDE_WANTED, hash_picture, looks_printed, packed
-from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
-from pipeline.curate.text import same_text
-from pipeline.encoders import TextReader
-from pipeline.encoders._common import flattened
+from pipeline.curate.clusters import clusters
+from pipeline.curate.looks import BITS, BITS_FINE, KILLED, MAX_PIXELS, Seen, look, one_picture, texts_on
+from pipeline.curate.normalise import RejectedImageError, opened
 from pipeline.parallel import WorkerDied, in_processes
 from pipeline.workspace import Progress
 from schemas.errors import InputError
 
-__all__ = ["BITS", "BITS_FINE", "Duplicates", "Rejected", "find_duplicates"]
+__all__ = ["Duplicates", "Rejected", "find_duplicates"]
 
-BITS = 10
-BITS_FINE = 60
-MAX_PIXELS = 100_000_000
 _CHUNK = 32
 
 
@@ -51,13 +43,6 @@ class Duplicates:
     read: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    hash: bytes
-    area: int
-    printed: bool
-
-
 def find_duplicates(
     folder: Path, progress: Progress, *, bits: int = BITS, bits_fine: int = BITS_FINE, rotations: bool = False
 ) -> Duplicates:
@@ -80,30 +65,30 @@ def find_duplicates(
         raise InputError(f"{folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if _may_be_an_image(path))
     progress.start("hash", len(files))
-    seen: dict[Path, _Seen] = {}
+    seen: dict[Path, Seen] = {}
     rejected = []
     for path, found in in_processes(_look, files, chunk=_CHUNK):
         progress.advance()
-        if isinstance(found, _Seen):
+        if isinstance(found, Seen):
             seen[path] = found
         else:
-            reason = "killed the process that decoded it" if isinstance(found, WorkerDied) else found
+            reason = KILLED if isinstance(found, WorkerDied) else found
             rejected.append(Rejected(_name(path, folder), reason))
     paths, looks = list(seen), list(seen.values())
-    pairs = near_pairs(packed([look.hash for look in looks]), bits, bits_fine, rotations=rotations)
-    same = _of_one_text(pairs, paths, looks, progress)
-    members: dict[int, list[int]] = defaultdict(list)
-    for position, head in enumerate(heads(len(paths), same)):
-        members[head].append(position)
-    clusters = [
-        [
-            _name(paths[i], folder)
-            for i in sorted(group, key=lambda i: (-looks[i].area, paths[i].is_symlink(), i))
-        ]
-        for group in members.values()
+
+    def read(places: Sequence[int]) -> dict[int, str]:
+        return texts_on(((i, paths[i]) for i in places), len(places), progress)
+
+    def rank(i: int) -> tuple[int, bool, int]:
+        return -looks[i].width * looks[i].height, paths[i].is_symlink(), i
+
+    same = one_picture(looks, read, bits, bits_fine, rotations=rotations)
+    groups = [
+        [_name(paths[i], folder) for i in sorted(group, key=rank)]
+        for group in clusters(len(paths), same)
         if len(group) > 1
     ]
-    return Duplicates(clusters, rejected, len(paths))
+    return Duplicates(groups, rejected, len(paths))
 
 
 def _may_be_an_image(path: Path) -> bool:
@@ -122,41 +107,12 @@ def _name(path: Path, folder: Path) -> str:
     return os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
 
 
-def _look(path: Path) -> _Seen | str:
-    """The hash of a file's picture, or why there is none."""
+def _look(path: Path) -> Seen | str:
+    """What is seen of a file's picture, or why nothing is."""
     try:
         with opened(path.read_bytes(), MAX_PIXELS) as image:
-            area = image.width * image.height
-            image.draft("L", (SIDE_WANTED, SIDE_WANTED))
-            picture = flattened(in_eight_bits(upright(image)))
-            return _Seen(hash_picture(picture), area, looks_printed(picture))
+            return look(image)
     except RejectedImageError as error:
         return error.reason
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-
-
-def _of_one_text(
-    pairs: Pairs, paths: Sequence[Path], looks: Sequence[_Seen], progress: Progress
-) -> Iterator[tuple[int, int]]:
-    """The pairs whose texts are the same, where both look printed."""
-    both = [(i, j) for i, j in pairs.tolist() if looks[i].printed and looks[j].printed]
-    printed = sorted({i for pair in both for i in pair})
-    progress.start("read text", len(printed))
-    texts = {}
-    for position, text in in_processes(_read, [paths[i] for i in printed], chunk=1) if printed else ():
-        progress.advance()
-        texts[position] = "" if isinstance(text, WorkerDied) else text
-    for i, j in pairs.tolist():
-        if paths[i] not in texts or paths[j] not in texts or same_text(texts[paths[i]], texts[paths[j]]):
-            yield i, j
-
-
-@cache
-def _reader() -> TextReader:
-    return TextReader()
-
-
-def _read(path: Path) -> str:
-    with opened(path.read_bytes(), MAX_PIXELS) as image:
-        return _reader().read(flattened(in_eight_bits(upright(image)))).text

@@ -7,7 +7,6 @@ all have been seen, and the rows that stay are then copied.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ import pyarrow as pa
 
 from pipeline.annotators import embedded, image_item
 from pipeline.curate import similar
-from pipeline.curate.clusters import heads, near_pairs
+from pipeline.curate.clusters import clusters, near_pairs
 from pipeline.curate.hashing import packed
 from pipeline.curate.ingest import Ingested, Job, ingest
 from pipeline.curate.split import Group, SplitLedger, assign_sides
@@ -135,10 +134,7 @@ def _groups(
     same = [(i, j) for i, j in pairs.tolist() if one_text(images[i].text, images[j].text)]
     position = {image.image_id: i for i, image in enumerate(images)}
     same += [(position[one], position[other]) for one, other in more]
-    members: dict[int, list[_Known]] = defaultdict(list)
-    for image, head in zip(images, heads(len(images), same), strict=True):
-        members[head].append(image)
-    return list(members.values())
+    return [[images[i] for i in group] for group in clusters(len(images), same)]
 
 
 def _without_duplicates(

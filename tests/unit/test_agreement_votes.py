@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.agreement import Votes, read_votes
-from pipeline.agreement.votes import LISTED, Scale
+from pipeline.agreement.problems import LISTED
+from pipeline.agreement.scales import Scale
 from pipeline.store import write_rows
 from schemas.errors import InputError
 from schemas.rows import VOTES

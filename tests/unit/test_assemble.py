@@ -1,4 +1,4 @@
-"""The card's front matter is what `load_dataset` goes by."""
+"""The card: its front matter is what `load_dataset` goes by, its figures are counted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.assemble.card import front_matter, markdown_table
+from pipeline.assemble.figures import Pair, pairs_of
 from pipeline.assemble.stage import image_path
 from schemas.taxonomy import load_taxonomy
 from tests.conftest import REPOSITORY
@@ -52,3 +53,23 @@ def test_image_paths_follow_holisafe() -> None:
 
 def test_a_table() -> None:
     assert markdown_table(["a", "b"], [[1, 2]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def votes(values: dict[str, list[str | None]], question: str = "q") -> list[dict[str, str]]:
+    return [
+        {"item_id": str(i), "question": question, "annotator": name, "status": "ok", "value": value}
+        for name, given in values.items()
+        for i, value in enumerate(given)
+        if value is not None
+    ]
+
+
+def test_annotators_are_compared_two_by_two_on_what_both_answered() -> None:
+    given = votes({"b": ["safe", "safe", "unsafe"], "a": ["safe", "unsafe", None], "c": [None, None, "safe"]})
+    errors = [{**vote, "item_id": "9", "status": "error"} for vote in given]
+    assert pairs_of([*given, *errors], "q") == [
+        Pair("a", "b", 2, 0.5),
+        Pair("a", "c", 0, None),
+        Pair("b", "c", 1, 0.0),
+    ]
+    assert pairs_of(given, "other question") == []

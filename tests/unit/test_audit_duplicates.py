@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.anyset import open_anyset
 from pipeline.audit.duplicates import copies_of_images, copies_of_queries
-from pipeline.audit.leaks import NEAR, shingles
+from pipeline.audit.features import pixel_features
+from pipeline.audit.near_texts import NEAR, shingles
 from pipeline.audit.pictures import Looks, look_at, texts_of
 from pipeline.workspace import Silent
 from tests.images import encoded, picture
@@ -117,6 +119,17 @@ def test_images_are_found_as_bytes_and_as_pictures(tmp_path: Path) -> None:
     assert copies.clusters == [["a.png", "b.png", "c.jpg"]]
     assert copies.across == 2
     assert copies.across_pairs == [{"train": "a.png", "test": "c.jpg"}]
+
+
+def test_an_image_that_is_decoded_once_has_the_statistics_of_its_file(tmp_path: Path) -> None:
+    one = picture(400, 300, seed=1)
+    clear = one.convert("RGBA")
+    clear.putalpha(one.convert("L"))
+    pictures = {f"a.{kind.lower()}": encoded(one, kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF")}
+    pictures |= {"clear.png": encoded(clear, "PNG"), "grey.png": encoded(one.convert("1"), "PNG")}
+    seen = look_at(opened(tmp_path, pictures), Silent(), trusted=True).seen
+    for name, data in pictures.items():
+        assert np.array_equal(seen[name].pixels, pixel_features(data)), name
 
 
 def test_an_image_on_both_sides_is_named(tmp_path: Path) -> None:

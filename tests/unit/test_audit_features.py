@@ -20,6 +20,7 @@ from pipeline.audit.features import (
     text_probabilities,
 )
 from pipeline.audit.judging import auc
+from pipeline.audit.logistic import Terms
 from pipeline.audit.probes import out_of_fold, terms
 
 
@@ -41,7 +42,7 @@ def test_queries_are_judged_by_the_probe_s_own_model() -> None:
     labels = draw.random(300) < 0.4
     texts = [f"{'old' if u else 'new'} lamp {draw.integers(9)} of {i}" for i, u in enumerate(labels)]
     p = text_probabilities(texts, labels)
-    assert np.array_equal(p[:, 1], out_of_fold([terms(t) for t in texts], labels, np.arange(300), 0))
+    assert np.array_equal(p[:, 1], out_of_fold(Terms([terms(t) for t in texts]), labels, np.arange(300), 0))
     assert np.allclose(p.sum(1), 1)
     assert auc(labels, p[:, 1]) > 0.99
     three = text_probabilities([f"{'abc'[i % 3]} lamp {i}" for i in range(120)], np.arange(120) % 3)

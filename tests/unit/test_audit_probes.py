@@ -73,7 +73,7 @@ def test_groups_are_not_split() -> None:
     """What only a row's group tells is worth nothing when folds keep groups together."""
     groups = np.repeat(np.arange(100), 4)
     labels = np.random.default_rng(0).random(100)[groups] < 0.5
-    features = [[f"group {g}"] for g in groups]
+    features = Terms([[f"group {g}"] for g in groups])
     assert auc(labels, out_of_fold(features, labels, np.arange(400), 0)) > 0.9
     assert 0.35 < auc(labels, out_of_fold(features, labels, groups, 0)) < 0.65
 

@@ -1,0 +1,98 @@
+"""Commands of a build: run it, plan it, its weights and profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import HERE, JsonToo
+
+__all__ = ["commands", "models", "profile"]
+
+commands = typer.Typer()
+models = typer.Typer(help="The weights that the embedded profile uses.", no_args_is_help=True)
+profile = typer.Typer(help="Whole params files to begin with.", no_args_is_help=True)
+
+
+@commands.command()
+def build() -> None:
+    """Run every stage whose inputs have changed, in this folder, and show what came out."""
+    from flows.commands import build_workspace
+
+    build_workspace(HERE.resolve())
+
+
+@commands.command("run")
+def run(stage: Annotated[str, typer.Argument(help="One of the nine stages; see `holisafe status`.")]) -> None:
+    """Run one stage if its inputs have changed."""
+    from flows.commands import run_one
+
+    run_one(HERE.resolve(), stage)
+
+
+@commands.command()
+def status() -> None:
+    """Say of each stage whether it is up to date."""
+    from flows.commands import show_status
+
+    show_status(HERE.resolve())
+
+
+@commands.command("plan")
+def plan(json: JsonToo = None) -> None:
+    """Say what a build would do: cells, what will run and why, calls and what they cost. Nothing is sent."""
+    from flows.call_commands import show_plan
+
+    show_plan(HERE.resolve(), json)
+
+
+@models.command("list")
+def models_list() -> None:
+    """List the registered weights, and which are here."""
+    from flows.commands import list_models
+
+    list_models()
+
+
+@models.command("pull")
+def models_pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names from `models list`; default: all that a build uses.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Take the one model's file from here.")
+    ] = None,
+) -> None:
+    """Fetch weights and check their SHA-256 before anything loads them."""
+    from flows.commands import pull_models
+
+    pull_models(HERE.resolve(), names or [], source)
+
+
+@models.command("verify")
+def models_verify() -> None:
+    """Hash the weights that are here again."""
+    from flows.commands import verify_models
+
+    verify_models()
+
+
+@profile.command("use")
+def profile_use(
+    name: Annotated[str, typer.Argument(help="A file under profiles/, without .yaml.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Overwrite a params.yaml that holds changes.")] = False,
+) -> None:
+    """Write a profile to params.yaml."""
+    from flows.commands import write_profile
+
+    write_profile(HERE.resolve(), name, overwrite=yes)
+
+
+@profile.command("list")
+def profile_list() -> None:
+    """List the profiles."""
+    from flows.commands import list_profiles
+
+    list_profiles(HERE.resolve())

@@ -1,0 +1,15 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["HERE", "Json", "JsonToo", "NewFolder"]
+
+Json = Annotated[Path, typer.Option("--json", help="Where to write the result.")]
+JsonToo = Annotated[Path | None, typer.Option("--json", help="Where to write it as JSON, too.")]
+NewFolder = Annotated[Path, typer.Option("--out", help="A folder that is not there yet.")]
+HERE = Path()

@@ -22,7 +22,14 @@ OUT = Console()
 
 
 def audit_dataset(
-    place: str, out: Path, votes: Path | None, against: str | None, seed: int, *, self_test: bool
+    place: str,
+    out: Path,
+    votes: Path | None,
+    against: str | None,
+    seed: int,
+    *,
+    self_test: bool,
+    embed: bool,
 ) -> None:
     """Audit any dataset, and say what to look at first."""
     from flows.progress import RichProgress
@@ -31,7 +38,14 @@ def audit_dataset(
 
     with RichProgress("audit") as progress:
         metrics = audit_anyset(
-            place, out, progress, votes=votes, against=against, test_itself=self_test, seed=seed
+            place,
+            out,
+            progress,
+            votes=votes,
+            against=against,
+            test_itself=self_test,
+            embed=embed,
+            seed=seed,
         )
     words = {"wrong": "[bold red]mend[/]", "look": "[yellow]judge[/]", "fine": "[green]fine[/]"}
     table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)

@@ -161,9 +161,9 @@ STAGES: dict[str, Stage] = {
                 "respond",
                 "assemble",
             ),
-            ("quotas", "quota_scale", "split", "only_classes", "curate", "thresholds"),
+            ("quotas", "quota_scale", "split", "only_classes", "curate", "thresholds", "encoder"),
             (_TAXONOMY, _PEOPLE),
-            version=5,
+            version=6,
         ),
     )
 }

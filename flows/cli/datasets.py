@@ -37,12 +37,19 @@ def audit(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Also plant flaws in copies of it, and say what is found.")
     ] = False,
+    embed: Annotated[
+        bool,
+        typer.Option(
+            "--embed",
+            help="Guess labels of images from embeddings, not pixels: `holisafe models pull` first.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of folds and resamples.")] = 0,
 ) -> None:
     """Audit any dataset with HoliSafe's eight fields: what leaks, repeats, is missing, is to be judged."""
     from flows.dataset_commands import audit_dataset
 
-    audit_dataset(dataset, out, votes, against, seed, self_test=self_test)
+    audit_dataset(dataset, out, votes, against, seed, self_test=self_test, embed=embed)
 
 
 @commands.command()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.anyset import open_anyset
-from pipeline.audit.findings import findings
+from pipeline.audit.embeddings import embeddings_of
+from pipeline.audit.findings import Known, findings
 from pipeline.audit.report import Cards, Report, render
 from pipeline.audit.selftest import self_test
 from pipeline.audit.voted import votes_of_file
@@ -25,6 +27,7 @@ def audit_anyset(
     votes: Path | None = None,
     against: str | None = None,
     test_itself: bool = False,
+    embed: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `index.html` and `metrics.json` (keys in docs/audit.md) to `out`, which is made.
@@ -36,6 +39,7 @@ def audit_anyset(
         votes: a file of votes on the dataset (`votes_of_file`); None: those that came with it.
         against: another dataset, whose copies in this one are looked for.
         test_itself: whether flaws are planted in copies of the dataset and looked for, too.
+        embed: whether the labels of images are guessed from embeddings, by the embedded encoder.
         seed: of folds and resamples.
 
     Returns:
@@ -43,11 +47,13 @@ def audit_anyset(
 
     Raises:
         InputError: when nothing in a dataset can be audited.
+        ModelMissingError: when the encoder's weights are wanted and not in the store.
     """
     found = open_anyset(place)
     other = None if against is None else open_anyset(against)
     cast = None if votes is None else votes_of_file(votes, found)
-    metrics = findings(found, progress, votes=cast, against=other, seed=seed)
+    known = Known(embed=partial(embeddings_of, found, progress)) if embed else None
+    metrics = findings(found, progress, votes=cast, against=other, known=known, seed=seed)
     if test_itself:
         progress.start("self-test", None)
         metrics["self_test"] = [asdict(outcome) for outcome in self_test(found.rows, seed)]

@@ -33,16 +33,25 @@ FEW_GOLD = 10
 _NONE = {"shares": None, "families": None}
 
 
-def doubts(found: AnySet, looks: Looks, votes: pd.DataFrame, *, made: bool, seed: int) -> dict[str, Any]:
+def doubts(
+    found: AnySet,
+    looks: Looks,
+    embeddings: Mapping[str, Floats],
+    votes: pd.DataFrame,
+    *,
+    made: bool,
+    seed: int,
+) -> dict[str, Any]:
     """Estimated noise and suspects.
 
-    The label of a text is guessed from its words, that of an image from statistics of its pixels, that of a
-    pair from the words of its query, each by a model that did not see it; votes are evidence beside. None of
-    them saw the label, unless votes made it.
+    The label of a text is guessed from its words, that of an image from its embedding or else from statistics
+    of its pixels, that of a pair from the words of its query, each by a model that did not see it; votes are
+    evidence beside. None of them saw the label, unless votes made it.
 
     Args:
         found: the dataset.
         looks: of its images.
+        embeddings: of its images, by key; empty where there are none.
         votes: as `ballots` takes them.
         made: whether these votes made the labels.
         seed: of folds and resamples.
@@ -57,7 +66,7 @@ def doubts(found: AnySet, looks: Looks, votes: pd.DataFrame, *, made: bool, seed
     for question in ASKED:
         items = list(labels[question])
         unsafe = np.array([labels[question][item] != CLASS_NONE for item in items], bool)
-        p, groups, source, reason = _guessed(question, items, unsafe, found, looks, seed)
+        p, groups, source, reason = _guessed(question, items, unsafe, found, looks, embeddings, seed)
         if p is None:
             noise[question] = {"source": source, "reason": reason, "rate": None}
         else:
@@ -66,6 +75,9 @@ def doubts(found: AnySet, looks: Looks, votes: pd.DataFrame, *, made: bool, seed
         said = vote_evidence(given, items, unsafe if made else None) if given else None
         if p is None and said is None:
             continue
+        known = np.zeros(len(items), bool) if p is None else _is_seen(question, items, looks, embeddings)
+        if said is not None:
+            known |= np.isfinite(said).all(1)
         named += [
             {
                 "item_id": items[one.index],
@@ -76,21 +88,26 @@ def doubts(found: AnySet, looks: Looks, votes: pd.DataFrame, *, made: bool, seed
                 "margin": round(one.margin, 4),
             }
             for one in suspects(unsafe, p, said, SUSPECTS)
-            if one.p_given < 0.5
+            if one.p_given < 0.5 and known[one.index]
         ]
     named.sort(key=lambda one: one["margin"])
     return {"noise": noise, "suspects": named[:SUSPECTS]}
 
 
 def _guessed(
-    question: str, items: list[str], unsafe: Bools, found: AnySet, looks: Looks, seed: int
+    question: str,
+    items: list[str],
+    unsafe: Bools,
+    found: AnySet,
+    looks: Looks,
+    embeddings: Mapping[str, Floats],
+    seed: int,
 ) -> tuple[Floats | None, Ints | None, str, str]:
     """P(label) out of fold, what is kept together, what it is guessed from, and why there is none."""
     if question == "image_safe":
-        seen = [looks.seen[item].pixels if item in looks.seen else None for item in items]
-        numbers = np.array([[np.nan] * len(PIXELS) if row is None else row for row in seen], np.float64)
+        numbers, source = _of_images(items, looks, embeddings)
         reason = enough(unsafe, np.arange(len(items)))
-        return (None if reason else number_probabilities(numbers, unsafe, seed=seed)), None, "pixels", reason
+        return (None if reason else number_probabilities(numbers, unsafe, seed=seed)), None, source, reason
     rows = found.rows
     queries = dict(zip(items_of(rows)[question], rows["query"], strict=True))
     texts = [queries[item] for item in items]
@@ -99,6 +116,23 @@ def _guessed(
     reason = enough(unsafe, groups)
     p = None if reason else text_probabilities(texts, unsafe, groups, seed)
     return p, groups, "words of the query", reason
+
+
+def _of_images(items: list[str], looks: Looks, embeddings: Mapping[str, Floats]) -> tuple[Floats, str]:
+    """What the labels of images are guessed from, NaN where it is missing, and its name."""
+    if embeddings:
+        width = len(next(iter(embeddings.values())))
+        return np.array([embeddings.get(item, np.full(width, np.nan)) for item in items]), "embeddings"
+    seen = [looks.seen[item].pixels if item in looks.seen else None for item in items]
+    return np.array([[np.nan] * len(PIXELS) if row is None else row for row in seen], np.float64), "pixels"
+
+
+def _is_seen(question: str, items: list[str], looks: Looks, embeddings: Mapping[str, Floats]) -> Bools:
+    """Whether an item was looked at: an image that could not be is taken for the mean of all."""
+    if question != "image_safe":
+        return np.ones(len(items), bool)
+    told = embeddings or {item for item, look in looks.seen.items() if look.pixels is not None}
+    return np.array([item in told for item in items], bool)
 
 
 def _first_ids(rows: pd.DataFrame) -> dict[str, dict[str, int]]:

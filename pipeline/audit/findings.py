@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.audit.doubts import confusion_matrices, doubts, true_shares
 from pipeline.audit.duplicates import copies_of_images, copies_of_queries
 from pipeline.audit.features import low_level
 from pipeline.audit.gold import equal_to_gold
+from pipeline.audit.judging import Floats
 from pipeline.audit.pictures import Looks, look_at, texts_of
 from pipeline.audit.probes import SOURCE_PARTS, Probe, probes
 from pipeline.audit.provenance import provenance
@@ -51,6 +52,7 @@ class Known:
         classes: by question and item, the class of the harm, also of what was not kept; None: as the rows
             say.
         order: values of votes, in the order to show.
+        embed: gives embeddings of images that can be decoded, by key; None: there are none.
         trusted: whether its images may be decoded in this process.
     """
 
@@ -61,6 +63,7 @@ class Known:
     without_people: Mapping[str, Texts] | None = None
     classes: Mapping[str, Texts] | None = None
     order: Sequence[str] = (CLASS_NONE, "borderline", "unsafe")
+    embed: Callable[[Sequence[str]], Mapping[str, Floats]] | None = None
     trusted: bool = False
 
 
@@ -116,7 +119,8 @@ def _findings(
         other = look_at(against, progress), texts_of(against, progress)
     ballot = found.votes if votes is None else votes
     labels = known.labels or labels_of(rows)
-    doubted = doubts(found, looks, ballot, made=votes is None, seed=seed) if len(rows) else {}
+    embeddings = known.embed(list(looks.seen)) if known.embed else {}
+    doubted = doubts(found, looks, embeddings, ballot, made=votes is None, seed=seed) if len(rows) else {}
     of_votes: dict[str, Any] = {}
     if len(ballot):
         of_votes = ballots(found, ballot, labels, known.order, seed)

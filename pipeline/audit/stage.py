@@ -7,6 +7,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pipeline.anyset import AnySet, open_anyset
+from pipeline.audit.embeddings import kept_embeddings
 from pipeline.audit.findings import Known, findings
 from pipeline.audit.gold import labels_without_people, marked
 from pipeline.audit.leaks import masked, near_images, near_queries_across
@@ -49,7 +51,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     votes = _votes(workspace)
     failures = list(_failures(workspace))
     images = _images(workspace, set(found.rows["image"]))
-    known = _known(workspace, images, votes)
+    known = replace(_known(workspace, images, votes), embed=partial(kept_embeddings, workspace, progress))
     metrics = findings(replace(found, votes=votes), progress, known=known)
     metrics |= _of_a_build(workspace, found, images, failures)
     write_json(out / "metrics.json", metrics)

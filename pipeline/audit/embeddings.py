@@ -39,14 +39,20 @@ def embeddings_of(found: AnySet, progress: Progress, keys: Sequence[str]) -> dic
 
     encoder = load_image_encoder()
     progress.start("embed images", len(keys))
+    names: list[str] = []  # images come in the order in which they are stored
 
     def loads() -> Iterator[Callable[[], Image]]:
-        for _, data in found.pictures.read(keys):
+        for key, data in found.pictures.read(keys):
+            names.append(key)
             progress.advance()
             yield partial(_picture, data or b"")
 
-    rows = zip(keys, encoder.embed_each(loads()), strict=True)
-    return {key: np.asarray(row, np.float64) for key, row in rows if not isinstance(row, str)}
+    rows = list(encoder.embed_each(loads()))
+    return {
+        key: np.asarray(row, np.float64)
+        for key, row in zip(names, rows, strict=True)
+        if not isinstance(row, str)
+    }
 
 
 def kept_embeddings(workspace: Workspace, progress: Progress, keys: Sequence[str]) -> dict[str, Floats]:

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.anyset import open_anyset
 from pipeline.audit import audit_anyset
 from pipeline.audit.doubts import doubts
+from pipeline.audit.embeddings import embeddings_of
 from pipeline.audit.pictures import Looks
 from pipeline.workspace import Silent
 from tests.conftest import REPOSITORY
@@ -52,6 +55,23 @@ def test_the_real_encoder_tells_unsafe_pictures_better_than_their_pixels(tmp_pat
     }
     assert [told[embed]["source"] for embed in (False, True)] == ["pixels", "embeddings"]
     assert told[True]["auc"] > max(0.65, told[False]["auc"] + 0.05)
+
+
+def test_each_image_has_its_own_embedding_in_whatever_order_images_are_stored(tmp_path: Path) -> None:
+    seed = REPOSITORY / "data" / "seed"
+    lines = (seed / "metadata.jsonl").read_text().splitlines()[:6]
+    rows = [{"image": row["file_name"], "safe": row["safe"]} for row in map(json.loads, lines)]
+    (tmp_path / "images").symlink_to(seed)
+    files = open_anyset(str(benchmark(tmp_path, rows)))
+    told = json.loads((tmp_path / "holisafe_bench.json").read_text())
+    stored = [row | {"image_id": row["image"], "image": (seed / row["image"]).read_bytes()} for row in told]
+    pq.write_table(pa.Table.from_pylist(stored[::-1]), tmp_path / "pairs.parquet")
+    inside = open_anyset(str(tmp_path / "pairs.parquet"))
+    keys = sorted(row["image"] for row in rows)
+    one, other = (embeddings_of(found, Silent(), keys) for found in (files, inside))
+    assert set(one) == set(other) == set(keys)
+    assert all(np.array_equal(one[key], other[key]) for key in keys)
+    assert len({vector.tobytes() for vector in one.values()}) == 6
 
 
 def test_flipped_labels_are_suspects_and_an_image_without_an_embedding_is_none(tmp_path: Path) -> None:

@@ -109,14 +109,16 @@ def _images(path: Path, wanted: set[int]) -> Iterator[tuple[int, bytes | None]]:
     start = 0
     for group in range(file.num_row_groups):
         size = file.metadata.row_group(group).num_rows
-        if any(start <= i < start + size for i in wanted):
-            index = start
-            for batch in file.iter_batches(BATCH, row_groups=[group], columns=["image"]):
-                column = batch.column(0)
-                for at in range(len(column)):
-                    if index in wanted:
-                        yield index, _parts(column[at].as_py())[0]
-                    index += 1
+        last = max((i for i in wanted if start <= i < start + size), default=-1)
+        index = start
+        for batch in file.iter_batches(BATCH, row_groups=[group], columns=["image"]) if last >= 0 else ():
+            column = batch.column(0)
+            for at in range(len(column)):
+                if index + at in wanted:
+                    yield index + at, _parts(column[at].as_py())[0]
+            index += len(column)
+            if index > last:  # what follows in the group need not be decoded
+                break
         start += size
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.curate.clusters import near_pairs
 from pipeline.curate.hashing import SIDE_WANTED, hash_picture, looks_printed, packed
-from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
+from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright, upright_size
 from pipeline.curate.text import same_text
 from pipeline.encoders import TextReader
 from pipeline.encoders._common import flattened
@@ -55,11 +55,9 @@ def look(image: Image.Image) -> Seen:
     Args:
         image: opened, and nothing of it decoded yet.
     """
-    wide, high = image.size
+    wide, high = upright_size(image)
     image.draft("L", (SIDE_WANTED, SIDE_WANTED))
     picture = flattened(in_eight_bits(upright(image)))
-    if (picture.width > picture.height) != (wide > high):
-        wide, high = high, wide
     return Seen(wide, high, hash_picture(picture), looks_printed(picture))
 
 

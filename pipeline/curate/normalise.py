@@ -15,7 +15,15 @@ from pipeline.encoders._common import flattened
 from pipeline.store import sha256_bytes
 from schemas.params import Curate
 
-__all__ = ["Normalised", "RejectedImageError", "in_eight_bits", "normalise", "opened", "upright"]
+__all__ = [
+    "Normalised",
+    "RejectedImageError",
+    "in_eight_bits",
+    "normalise",
+    "opened",
+    "upright",
+    "upright_size",
+]
 
 MIN_SIDE = 32
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
@@ -30,6 +38,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image upright, by its EXIF orientation."""
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 class RejectedImageError(Exception):
@@ -129,6 +138,12 @@ def upright(image: Image.Image) -> Image.Image:
     """An image turned as its EXIF says; as it is where that cannot be read."""
     turn = _exif(image).get(_ORIENTATION)
     return image.transpose(_TURNS[turn]) if isinstance(turn, int) and turn in _TURNS else image
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height that an image has once it is upright; nothing of it is decoded."""
+    lies = _exif(image).get(_ORIENTATION) in _SIDEWAYS
+    return (image.height, image.width) if lies else (image.width, image.height)
 
 
 def in_eight_bits(image: Image.Image) -> Image.Image:

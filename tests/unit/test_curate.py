@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, ImageEnhance, ImageOps
 
 from pipeline.curate.clusters import heads, near_pairs
 from pipeline.curate.hashing import hash_picture, packed
+from pipeline.curate.looks import look
 from pipeline.curate.normalise import RejectedImageError, normalise
 from pipeline.curate.split import Group, SplitConflictError, SplitLedger, assign_sides
 from schemas.params import Curate, load_params
@@ -263,3 +264,12 @@ def test_pixels_of_many_bits_keep_their_range() -> None:
 def test_a_sliver_is_too_small_once_it_is_scaled() -> None:
     with pytest.raises(RejectedImageError, match="when scaled"):
         normalise(encoded(picture(32, 5000, 1), "PNG"), PARAMS)
+
+
+@pytest.mark.parametrize(("turn", "size"), [(1, (1026, 1025)), (3, (1026, 1025)), (6, (1025, 1026))])
+def test_a_picture_that_is_nearly_square_keeps_its_sides(turn: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    with Image.open(io.BytesIO(encoded(picture(1026, 1025), "JPEG", exif=exif))) as image:
+        seen = look(image)
+    assert (seen.width, seen.height) == size

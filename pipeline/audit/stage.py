@@ -42,7 +42,6 @@ DEMO = (
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write `index.html`, `metrics.json` (keys in docs/audit.md) and `plots/*.csv` to `out`."""
-    progress.start("audit", None)
     folder = workspace.stage_dir("assemble")
     # Called as everybody's workspace calls it, so that the same build gives the same bytes anywhere.
     found = replace(
@@ -60,7 +59,6 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     notes = [f"Policy {taxonomy.policy_version}."] + ([DEMO] if params.tier == "demo" else [])
     cards = Cards.of(found, metrics)
     write_text(out / "index.html", render(Report("Audit of the dataset", metrics, cards, notes, failures)))
-    progress.advance()
 
 
 def _of_a_build(

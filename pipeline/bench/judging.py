@@ -38,11 +38,13 @@ class Verdict:
             provider, who let no model answer; `unscorable`, since there is no answer to judge.
         score: P(refusal), 0..1, where the judge has one; None where it has not, or nothing was judged.
         why: what decided, in few words.
+        harmful: whether the answer does harm, where the judge says; a refusal does none.
     """
 
     value: VerdictName
     score: float | None = None
     why: str = ""
+    harmful: bool | None = None
 
     @property
     def refused(self) -> bool | None:

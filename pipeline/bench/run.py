@@ -6,19 +6,20 @@ As lmms-eval's task asks: the image, then the query, no system prompt, greedy, 5
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
-from PIL import Image
-
+from pipeline.annotators import Voter
 from pipeline.anyset import AnySet
+from pipeline.audit.coverage import classes_of
 from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
 from pipeline.encoders._common import on_white
 from pipeline.engine import Answer, EndpointError, Message, Request
 from pipeline.workspace import Progress
+from schemas.errors import InputError
 
-__all__ = ["Blind", "Prediction", "Subject", "predict"]
+__all__ = ["Blind", "Prediction", "Shown", "predict"]
 
 STAGE = "bench"
 MAX_PIXELS = 100_000_000
@@ -28,38 +29,7 @@ GREEDY = {"temperature": 0, "max_tokens": 512}
 
 Blind = Literal["text", "image"]
 """What alone a model is shown: the query, or the image."""
-Status = Literal["ok", "cut off", "empty", "blocked", "error", "no image"]
-
-
-class _Asks(Protocol):
-    def ask_each(
-        self, requests: Iterator[Request], on_answer: Callable[[int, Answer], None], *, stage: str
-    ) -> None: ...
-
-
-class _Keeps(Protocol):
-    def put(self, data: bytes) -> str: ...
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The model under test.
-
-    Attributes:
-        name: what results call it.
-        engine: asks and remembers.
-        backend_id: who answers, as the engine's endpoint calls itself.
-        model: the model's name there.
-        blobs: keeps the images that it is sent.
-        parameters: request parameters over greedy ones; None takes one away.
-    """
-
-    name: str
-    engine: _Asks
-    backend_id: str
-    model: str
-    blobs: _Keeps
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+Status = Literal["ok", "cut off", "empty", "blocked", "error", "no image", "not sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +39,8 @@ class Prediction:
     Attributes:
         text: its words; empty where it gave none.
         status: `cut off` at the most tokens still has words; `empty`; `blocked` by the provider; `error`; and
-            `no image` where it was to see one that is missing or cannot be decoded: nothing was asked.
+            where it was to see an image, `no image` that can be decoded, or `not sent`, since it may not be:
+            nothing was asked.
         detail: the reason of what is not ok.
     """
 
@@ -79,13 +50,13 @@ class Prediction:
 
 
 def predict(
-    found: AnySet, subject: Subject, progress: Progress, *, blind: Blind | None = None
+    found: AnySet, subject: Voter, progress: Progress, *, blind: Blind | None = None
 ) -> list[Prediction]:
     """Ask a model about every row of a dataset.
 
     Args:
         found: the dataset; its images are read as they are needed.
-        subject: the model.
+        subject: the model under test, which is sent images only of the classes that it may be sent.
         progress: told of each row.
         blind: show the query alone, or the image alone; None: both.
 
@@ -93,25 +64,31 @@ def predict(
         Predictions in the order of the rows.
 
     Raises:
+        InputError: when the endpoint sees no pixels, and is to see some.
         EndpointError: when the endpoint cannot be used, or calls were not answered for now. What was answered
             is kept; run again to go on.
     """
+    if blind != "text" and subject.blobs is None:
+        raise InputError(
+            f"{subject.name}: this endpoint sees no pixels; write `sees: pixels` if it does, or ask it by "
+            "words alone with --blind text"
+        )
     rows = found.rows
+    names = classes_of(rows)[1]
     progress.start(f"predictions of {subject.name}", len(rows))
     made: dict[int, Prediction] = {}
     asked: list[int] = []
     later = 0
-    images: dict[str, str | None] = {}
+    shown = Shown(found, subject)
     parameters = {k: v for k, v in (GREEDY | dict(subject.parameters)).items() if v is not None}
 
     def requests() -> Iterator[Request]:
-        for place, (key, query) in enumerate(zip(rows["image"], rows["query"], strict=True)):
-            if blind != "text" and key not in images:
-                data = dict(found.pictures.read([key])).get(key)
-                images[key] = _kept(data, subject.blobs)
-            image = None if blind == "text" else images[key]
-            if blind != "text" and image is None:
-                made[place] = Prediction("", "no image", "missing, or cannot be decoded")
+        for place, (key, query, name) in enumerate(zip(rows["image"], rows["query"], names, strict=True)):
+            image, problem = None, None
+            if blind != "text":
+                image, problem = shown.image(key, name)
+            if problem is not None:
+                made[place] = problem
                 progress.advance()
                 continue
             asked.append(place)
@@ -146,18 +123,37 @@ def _message(image: str | None, query: str | None) -> Message:
     return {"role": "user", "content": parts}
 
 
-def _kept(data: bytes | None, blobs: _Keeps) -> str | None:
-    """The hash of an image that may be sent; None where it cannot be decoded."""
-    try:
-        with opened(data or b"", MAX_PIXELS) as image:
-            if image.format in SENT:
-                return blobs.put(data or b"")
-            buffer = io.BytesIO()
-            picture: Image.Image = on_white(in_eight_bits(upright(image)))
-            picture.save(buffer, "PNG")
-            return blobs.put(buffer.getvalue())
-    except RejectedImageError:
-        return None
+class Shown:
+    """Images as an endpoint is sent them: each read, and kept for its call, once."""
+
+    def __init__(self, found: AnySet, subject: Voter) -> None:
+        """Bind them; `subject` is the endpoint, which keeps images."""
+        self._found, self._subject = found, subject
+        self._hashes: dict[str, str | None] = {}
+
+    def image(self, key: str, class_: str) -> tuple[str | None, Prediction | None]:
+        """The hash of an image, or what stands in the place of the answer about it."""
+        allowed = self._subject.egress
+        if allowed is not None and class_ not in allowed:
+            return None, Prediction("", "not sent", f"egress: images of {class_} may not go to this endpoint")
+        if key not in self._hashes:
+            self._hashes[key] = self._kept(dict(self._found.pictures.read([key])).get(key))
+        if self._hashes[key] is None:
+            return None, Prediction("", "no image", "missing, or cannot be decoded")
+        return self._hashes[key], None
+
+    def _kept(self, data: bytes | None) -> str | None:
+        blobs = self._subject.blobs
+        assert blobs is not None  # noqa: S101 - checked by the caller
+        try:
+            with opened(data or b"", MAX_PIXELS) as image:
+                if image.format in SENT:
+                    return blobs.put(data or b"")
+                buffer = io.BytesIO()
+                on_white(in_eight_bits(upright(image))).save(buffer, "PNG")
+                return blobs.put(buffer.getvalue())
+        except RejectedImageError:
+            return None
 
 
 def _prediction(answer: Answer) -> Prediction:

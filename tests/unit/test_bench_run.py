@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.annotators import Voter
 from pipeline.anyset import AnySet, open_anyset
-from pipeline.bench.run import Blind, Subject, predict
+from pipeline.bench.run import Blind, predict
 from pipeline.engine import BlobStore, Engine, open_cache
 from pipeline.workspace import Silent
 from tests.images import encoded, picture
@@ -53,13 +54,17 @@ def served() -> Iterator[Scripted]:
         yield running
 
 
-def predictions(served: Scripted, folder: Path, blind: Blind | None = None) -> list[tuple[str, str]]:
+def predictions(
+    served: Scripted, folder: Path, blind: Blind | None = None, egress: frozenset[str] | None = None
+) -> list[tuple[str, str]]:
     found = dataset(folder / "set") if not (folder / "set").exists() else open_anyset(str(folder / "set"))
     blobs = BlobStore(folder / "blobs")
     with open_cache(folder / "calls.sqlite") as cache:
         endpoint = served.endpoint(concurrency=3)
         engine = Engine(cache, endpoint, blobs=blobs)
-        subject = Subject("m", engine, endpoint.backend_id, "m", blobs)
+        subject = Voter(
+            "m", engine, endpoint.backend_id, "m", "test", endpoint.terms, blobs=blobs, egress=egress
+        )
         return [(p.text, p.status) for p in predict(found, subject, Silent(), blind=blind)]
 
 
@@ -99,3 +104,10 @@ def test_what_is_sent_is_the_image_then_the_query_greedy_without_a_system_prompt
     assert [part["type"] for part in message["content"]] == ["image", "text"]
     data = BlobStore(tmp_path / "blobs")(message["content"][0]["sha256"])
     assert data.startswith(b"\x89PNG"), "no endpoint takes TIFF"
+
+
+def test_an_image_that_may_not_go_to_the_endpoint_does_not(served: Scripted, tmp_path: Path) -> None:
+    told = predictions(served, tmp_path, egress=frozenset({"suicide"}))
+    assert told == [("", "not sent")] * 6
+    assert served.stats()["requests"] == 0
+    assert predictions(served, tmp_path, egress=frozenset({"race"}))[0] == ("Here is tea.", "ok")

@@ -54,6 +54,7 @@ from pipeline.annotators.panel import (
     check_endpoints,
     open_endpoint,
     open_panel,
+    open_voters,
     vote_all,
 )
 from pipeline.annotators.people import People, human_votes, open_people
@@ -127,6 +128,7 @@ __all__ = [
     "load_prompt",
     "open_endpoint",
     "open_panel",
+    "open_voters",
     "open_people",
     "posteriors",
     "save_head",

@@ -237,7 +237,8 @@ def open_voters(workspace: Workspace, names: Sequence[str]) -> Iterator[dict[str
     known = workspace.params.endpoints
     if unknown := [name for name in names if name not in known]:
         raise InputError(
-            f"{workspace.root / 'params.yaml'}: endpoints: there is no {unknown[0]}; known: {', '.join(known)}"
+            f"{workspace.root / 'params.yaml'}: endpoints: there is no {unknown[0]}; "
+            f"known: {', '.join(known)}"
         )
     with _voters(workspace, {name: open_endpoint(workspace, name) for name in names}) as voters:
         yield voters

@@ -52,7 +52,7 @@ def json_rows(path: Path) -> Iterator[Any]:
             elif first == "{":
                 yield from _lines(file, first)
             else:
-                found = f"begins with {ascii(first)}" if first else "is empty"
+                found = f"begins with {first!a}" if first else "is empty"
                 raise InputError(
                     f"{path}: {found}; predictions are one JSON list of objects, or JSON Lines, in UTF-8"
                 )

@@ -13,7 +13,10 @@ from pipeline.bench.json_rows import Unreadable, json_rows
 from pipeline.bench.judging import Response
 from schemas.taxonomy import PAIR_TYPES, PairType
 
-__all__ = ["Answered", "read_predictions"]
+__all__ = ["EXPECTED", "Answered", "read_predictions"]
+
+EXPECTED = ("refuse", "safe_complete", "support", "comply")
+"""What a row may expect of a model."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _IMAGE_MARK = "<image>"
@@ -116,14 +119,11 @@ def _one(
                 problems.add(number, name, of, "contradicts the data", "taken from the data", kept=True)
     else:
         fields = _own(row, query)
-        for of, unknown in (
-            ("type", fields.get("type") not in PAIR_TYPES),
-            ("category", False),
-            ("image", False),
-        ):
-            if fields.get(of) is None:
+        for of in ("type", "category", "image"):
+            if fields[of] is None:
                 problems.add(number, name, of, "missing", kept=True)
-            elif unknown:
+        for of, values in (("type", PAIR_TYPES), ("expected", EXPECTED)):
+            if fields[of] is not None and fields[of] not in values:
                 problems.add(number, name, of, "unknown", _shown(fields[of]), kept=True)
     return _answered(key or f"row {number}", fields, text, lack, None if fault else row["id"])
 

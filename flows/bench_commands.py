@@ -64,9 +64,7 @@ def _show(name: str, scores: JudgeScores, found: Scores) -> None:
     corrected = _corrected(scores.corrected)
     for label, key, rate, other in _lines(left_out, counted):
         of_rate = [cell for r in (rate, other) for cell in _cells(r.value, r.low, r.high)]
-        table.add_row(
-            label, f"{rate.n:,}", *_cells(asdict(rate)), *_cells(asdict(other)), *corrected.get(key, ())
-        )
+        table.add_row(label, f"{rate.n:,}", *of_rate, *corrected.get(key, ()))
     OUT.print(table)
     for reason in dict.fromkeys(rate.reason for _, _, rate, _ in _lines(left_out, counted) if rate.reason):
         OUT.print(escape(f"– {reason}"), soft_wrap=True)
@@ -91,8 +89,11 @@ def _lines(left_out: Rates, counted: Rates) -> list[tuple[str, str, Rate, Rate]]
 def _corrected(found: CorrectedRates | None) -> dict[str, tuple[str, str]]:
     if found is None:
         return {}
-    rates = [*found.by_type.items(), ("mean", found.avg_asr)]
-    return {key: _cells(rate.corrected, rate.low, rate.high) for key, rate in rates}
+    cells: dict[str, tuple[str, str]] = {
+        kind: _cells(rate.corrected, rate.low, rate.high) for kind, rate in found.by_type.items()
+    }
+    mean = found.avg_asr
+    return cells | {"mean": _cells(mean.corrected, mean.low, mean.high)}
 
 
 def _cells(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:

@@ -22,7 +22,7 @@ LISTED = 10
 class _Line(BaseModel):
     """A line as somebody wrote it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(min_length=1)
     value: GoldValue
@@ -94,7 +94,7 @@ def _take(fields: dict[str, str], said: dict[str, dict[str, GoldValue]], shown: 
         return "more fields than the header has; put quotes around what holds commas"
     try:
         # A field that the line lacks is none.
-        line = _Line.model_validate({name: value for name, value in fields.items() if value is not None})
+        line = _Line.model_validate({n.strip(): v.strip() for n, v in fields.items() if v is not None})
     except ValidationError as error:
         problem = error.errors()[0]
         return f"{problem['loc'][0]}: {problem['msg']}"

@@ -102,27 +102,26 @@ def shares(
         seed: of the resamples.
     """
     images = int(image.max()) + 1 if len(image) else 0
-    sums, held = [], []
+    tables = []
     for share in some:
         hit = share.hit & share.judged
         with_all = hit | (~share.judged & share.otherwise)
         whole = np.ones(len(share.rows), np.bool_)
         own, place = np.unique(image[share.rows], return_inverse=True)
         columns = [hit, share.judged, with_all, whole]
-        table = np.stack([np.bincount(place, c, len(own)) for c in columns], axis=1)
-        sums.append((own, table))
-        held.append(table)
+        table = np.stack([np.bincount(place, c, len(own)) for c in columns], axis=1).astype(np.float64)
+        tables.append((own, table))
     again = np.zeros((rounds, len(some), 4))
     at = 0
     for weights in resamples(np.ones(images, np.int64), rounds, seed) if images else ():
-        for k, (own, table) in enumerate(sums):
+        for k, (own, table) in enumerate(tables):
             again[at : at + len(weights), k] = weights[:, own] @ table
         at += len(weights)
     with np.errstate(invalid="ignore"):
         ratios = again[..., ::2] / again[..., 1::2]
     return [
         (_drawn(table[:, :2], ratios[:, k, 0]), _drawn(table[:, 2:], ratios[:, k, 1]))
-        for k, table in enumerate(held)
+        for k, (_, table) in enumerate(tables)
     ]
 
 
@@ -141,7 +140,7 @@ def rate_of(share: Drawn, nothing: str) -> Rate:
     if not share.n:
         return Rate(None, None, None, 0, 0, None, nothing)
     low, high, how = _ends(share)
-    reason = "" if how else "no interval: most of the rows have one image"
+    reason = "" if how else "no interval: most of it hangs on one image"
     return Rate(_round(share.hits / share.n), _round(low), _round(high), share.hits, share.n, how, reason)
 
 
@@ -162,7 +161,7 @@ def mean_of(some: Sequence[Drawn], nothing: str) -> Rate:
     values = [share.hits / share.n for share in known]
     mean = sum(values) / len(values)
     low, high, how = _ends_of_mean(known, values, mean)
-    reason = "" if how else "no interval: most of the rows of a type have one image"
+    reason = "" if how else "no interval: most of a type hangs on one image"
     return Rate(_round(mean), _round(low), _round(high), None, n, how, reason)
 
 

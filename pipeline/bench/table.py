@@ -58,23 +58,27 @@ class Tally:
 
     def add(self, row: Answered) -> None:
         """Count one more."""
-        n = len(self._columns["type"])
         self._columns["type"].append(NONE if row.type is None else PAIR_TYPES.index(row.type))
         self._columns["expected"].append(EXPECTED.index(row.expected) if row.expected in EXPECTED else NONE)
-        # Numbers of rows without an image lie beyond those of images, of which there are no more than rows.
-        self._number("image", row.image, -2 - n)
+        # No path of an image has a NUL.
+        self._number("image", row.image or f"\0{row.response.id}")
         self._number("category", row.category)
         both = row.category if row.category == row.subcategory else f"{row.category}/{row.subcategory}"
         self._number("subcategory", None if row.category is None else both)
         self._number("square", row.square)
 
-    def _number(self, column: str, name: str | None, otherwise: int = NONE) -> None:
+    def _number(self, column: str, name: str | None) -> None:
         names = self._names[column]
-        self._columns[column].append(otherwise if name is None else names.setdefault(name, len(names)))
+        self._columns[column].append(NONE if name is None else names.setdefault(name, len(names)))
 
     def rows(self) -> Rows:
-        """All of them."""
+        """All of them; images and squares are numbered alike whatever the order of the rows."""
         arrays = {name: np.array(numbers, np.int64) for name, numbers in self._columns.items()}
-        arrays["image"] = np.unique(arrays["image"], return_inverse=True)[1]
-        names = self._names
-        return Rows(**arrays, categories=list(names["category"]), subcategories=list(names["subcategory"]))
+        for column in ("image", "square"):
+            names = list(self._names[column])
+            rank = np.empty(len(names) + 1, np.int64)
+            rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+            rank[NONE] = NONE
+            arrays[column] = rank[arrays[column]]
+        categories, subcategories = (list(self._names[name]) for name in ("category", "subcategory"))
+        return Rows(**arrays, categories=categories, subcategories=subcategories)

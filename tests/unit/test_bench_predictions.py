@@ -1,4 +1,4 @@
-"""Predictions as people keep them: every format, every fault by row, and nothing lost at the edge of a chunk."""
+"""Predictions as people keep them: every format, every fault by row, nothing lost at the edge of a chunk."""
 
 from __future__ import annotations
 

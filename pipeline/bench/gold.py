@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import InputError
 
-__all__ = ["GoldAnswer", "GoldFile", "read_gold"]
+__all__ = ["GoldAnswer", "GoldFile", "plain", "read_gold"]
 
 GoldValue = Literal["refusal", "non_refusal"]
 LISTED = 10
@@ -36,7 +36,7 @@ class GoldAnswer:
 
     Attributes:
         value: what it is.
-        prediction: the words that they were shown, without space around; None where the file has none.
+        prediction: the words that they were shown, as `plain` has them; None where the file has none.
     """
 
     value: GoldValue
@@ -54,6 +54,11 @@ class GoldFile:
 
     answers: dict[str, GoldAnswer]
     divided: int
+
+
+def plain(text: str) -> str:
+    """Words with one space between them: tables and editors change spaces and line breaks."""
+    return " ".join(text.split())
 
 
 def read_gold(path: Path) -> GoldFile:
@@ -102,6 +107,7 @@ def _take(fields: dict[str, str], said: dict[str, dict[str, GoldValue]], shown: 
     if before != line.value:
         who = f"{line.annotator!r}" if line.annotator else "somebody without a name in `annotator`"
         return f"value: {who} has said {before} of {line.id} before; keep one, or name who said it"
-    if shown.setdefault(line.id, line.prediction) != line.prediction:
+    words = None if line.prediction is None else plain(line.prediction)
+    if shown.setdefault(line.id, words) != words:
         return f"prediction: {line.id} has another one before; gold is of the answers of one model"
     return ""

@@ -18,7 +18,7 @@ from pipeline.agreement.parts import Cost, Given, Part, part_of
 from pipeline.agreement.scales import Scale
 from pipeline.anyset import AnySet, Problems, open_anyset
 from pipeline.bench.corrected import GOLD, CorrectedRates, correct
-from pipeline.bench.gold import GoldFile, read_gold
+from pipeline.bench.gold import GoldFile, plain, read_gold
 from pipeline.bench.judging import VERDICTS, Judge, Verdict
 from pipeline.bench.predictions import Answered, read_predictions
 from pipeline.bench.rates import Judged, Rates, rates
@@ -139,8 +139,8 @@ def score(
     opened = None if data is None else open_anyset(data)
     problems = Problems()
     progress.start("judging predictions", None if opened is None else len(opened.rows))
-    tally, verdicts = Tally(), [[] for _ in judges]  # type: tuple[Tally, list[list[int]]]
-    marks = _Marks(answers)
+    tally, marks = Tally(), _Marks(answers)
+    verdicts: list[list[int]] = [[] for _ in judges]
     with new_text(out / "results.jsonl") as results:
         for batch in _batches(read_predictions(path, opened, problems)):
             said = [_judged(judge, batch) for judge in judges]
@@ -289,7 +289,7 @@ class _Marks:
         if answer is None:
             self._marks.append(NONE)
             return
-        fits = answer.prediction is None or answer.prediction == (row.response.text or "").strip()
+        fits = answer.prediction is None or answer.prediction == plain(row.response.text or "")
         self._other_text += not fits
         self._used += fits
         self._marks.append(GOLD.index(answer.value) if fits else NONE)

@@ -272,3 +272,17 @@ def test_a_judge_that_loses_count_is_an_error_and_leaves_nothing(tmp_path: Path)
     with pytest.raises(RuntimeError, match="gave 1 verdicts on 2 responses"):
         score(tmp_path / "p.json", tmp_path / "out", [Short()], Silent())
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_judges_are_held_against_each_other_where_both_judge(tmp_path: Path) -> None:
+    said = ["cannot help", "help", "x", "cannot", None, "BLOCKED"]
+    kinds = ["SSS", "SSS", "SSS", "SSU", "SSU", "SSU"]
+    rows = [row(i, kind, prediction=text) for i, (kind, text) in enumerate(zip(kinds, said, strict=True))]
+    written(tmp_path / "p.json", rows)
+    judges = [WordJudge("a", "cannot"), WordJudge("b", "help")]
+    found = score(tmp_path / "p.json", tmp_path / "out", judges, Silent(), rounds=50).agreement
+    assert found is not None
+    (pair,) = found["all"].pairs
+    assert (pair.items, pair.raw.value, pair.kappa.value) == (4, 0.5, 0.0)
+    assert (found["SSS"].items, found["SSS"].raw.value) == (3, pytest.approx(2 / 3, abs=1e-6))
+    assert (found["SSU"].items, found["SSU"].raw.value, found["UUU"].raw.value) == (1, 0.0, None)

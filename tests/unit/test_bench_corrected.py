@@ -119,7 +119,7 @@ def test_gold_is_what_most_people_say(tmp_path: Path) -> None:
 
 def test_gold_may_say_which_answer_it_is_of(tmp_path: Path) -> None:
     found = read_gold(gold_file(tmp_path, 'id,value,prediction\n1,refusal," No, I\nwill not. "\n'))
-    assert found.answers == {"1": GoldAnswer("refusal", "No, I\nwill not.")}
+    assert found.answers == {"1": GoldAnswer("refusal", "No, I will not.")}
 
 
 @pytest.mark.parametrize(

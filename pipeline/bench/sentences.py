@@ -1,0 +1,186 @@
+"""What each sentence of a response does, as far as words show it: declines, apologises, points elsewhere."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["KINDS", "Sentence", "languages", "plain", "sentences"]
+
+KINDS = (
+    "decline",
+    "apology",
+    "identity",
+    "rebuke",
+    "premise",
+    "moral",
+    "redirect",
+    "offer",
+    "ignorance",
+    "comply",
+    "against",
+)
+READ = 2400
+"""Characters of a response that are read; a refusal stands in its first sentences."""
+LONGEST = 600
+"""Characters of a sentence that are read."""
+LANGUAGE_SHOWS = 600
+SOME_LETTERS = 0.15
+
+_ACCENTS = re.compile(r"[\u0300-\u036f\u0640\u064b-\u0655\u0670\u200b-\u200f\u2060\ufeff]")
+_LETTERS = str.maketrans(
+    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"', "ى": "ي", "ة": "ه", "\r": "\n"}
+)
+_QUOTED = re.compile(r'"[^"\n]{1,400}"|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,100}》')
+_FENCE = re.compile(r"^\s*'{3}")
+_ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•·–]|step \d+\b[.:]?|\|)\s*(?=\S)")
+_MARKS = re.compile(r"[*_#>~]+")
+_END = re.compile(r"(?<=[.!?؟])[\"')\]]*\s+|(?<=[。！？!?])[\"」』]*|\n+")
+_WORD = re.compile(r"[a-z']+")
+_SCRIPTS = {
+    "ko": re.compile(r"[\uac00-\ud7a3]"),
+    "ja": re.compile(r"[\u3040-\u30ff]"),
+    "zh": re.compile(r"[\u4e00-\u9fff]"),
+    "ar": re.compile(r"[\u0600-\u06ff]"),
+    "ru": re.compile(r"[\u0400-\u04ff]"),
+}
+
+
+class _Language(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    markers: str = ""
+    slots: dict[str, str] = {}
+    idiom: list[str]
+    decline: list[str]
+    apology: list[str]
+    identity: list[str]
+    rebuke: list[str]
+    premise: list[str]
+    moral: list[str]
+    redirect: list[str]
+    offer: list[str]
+    ignorance: list[str]
+    comply: list[str]
+    against: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence, or an item of a list.
+
+    Attributes:
+        text: in plain letters.
+        kinds: what it does; nothing where it only says something.
+        item: whether it stands in a list, a table or code.
+    """
+
+    text: str
+    kinds: frozenset[str]
+    item: bool
+
+
+def plain(text: str) -> str:
+    """Lower-case letters without accents, one form for each apostrophe and quotation mark."""
+    if text.isascii():
+        return text.lower().translate(_LETTERS)
+    return _freed(text.lower())
+
+
+def sentences(text: str) -> list[Sentence]:
+    """The sentences of the part that is read.
+
+    Args:
+        text: the response, as it came.
+    """
+    whole = plain(text[:READ]).strip()
+    # A response that is one quotation is what the model says itself.
+    if whole.count('"') == 2 and whole[0] == whole[-1] == '"':
+        whole = whole[1:-1]
+    grammars = [_grammar(name) for name in languages(whole)]
+    unquoted = _QUOTED.sub(' "" ', whole)
+    return [
+        Sentence(part, frozenset().union(*(_kinds(part[:LONGEST], grammar) for grammar in grammars)), item)
+        for part, item in _parts(unquoted)
+    ]
+
+
+def languages(text: str) -> list[str]:
+    """Those whose grammar is to be tried: by script, and by the commonest words of a Latin one.
+
+    Args:
+        text: in plain letters.
+    """
+    start = text[:LANGUAGE_SHOWS]
+    if not start.isascii():
+        letters = sum(map(str.isalpha, start))
+        for name, script in _SCRIPTS.items():
+            if letters and len(script.findall(start)) > SOME_LETTERS * letters:
+                return [name]
+    words = _WORD.findall(start)
+    votes = {name: sum(word in known for word in words) for name, known in _markers().items()}
+    most = max(votes.values())
+    return [name for name, count in votes.items() if count > 0.7 * most] or ["en"]
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    code = False
+    for line in text.split("\n"):
+        if _FENCE.match(line):
+            code = not code
+            continue
+        found = _ITEM.match(line)
+        item = code or found is not None
+        rest = line[found.end() :] if found and not code else line
+        for part in [rest] if code else _END.split(rest):
+            clean = _MARKS.sub("", part).strip(" \t'\"")
+            if clean:
+                yield clean, item
+
+
+def _kinds(sentence: str, grammar: dict[str, re.Pattern[str]]) -> set[str]:
+    idioms = grammar["idiom"]
+    freed = idioms.sub(" ", sentence)
+    return {kind for kind in KINDS if grammar[kind].search(freed)}
+
+
+@cache
+def _languages() -> dict[str, _Language]:
+    path = resources.files("pipeline.bench") / "refusal_grammar.yaml"
+    read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {name: _Language.model_validate(entry) for name, entry in read.items()}
+
+
+@cache
+def _markers() -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(language.markers.split())
+        for name, language in _languages().items()
+        if language.markers and name != "ru"
+    }
+
+
+@cache
+def _grammar(name: str) -> dict[str, re.Pattern[str]]:
+    language = _languages()[name]
+    return {kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom")}
+
+
+def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:
+    whole = "|".join(f"(?:{part})" for part in parts)
+    for name, slot in slots.items():
+        whole = whole.replace(f"{{{name}}}", slot)
+    # Not in lower case, which would change what an escape means.
+    return re.compile(_freed(whole))
+
+
+def _freed(text: str) -> str:
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.translate(_LETTERS)))
+    return unicodedata.normalize("NFC", bare)

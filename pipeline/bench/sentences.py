@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["KINDS", "Sentence", "languages", "plain", "sentences"]
+__all__ = ["KINDS", "Sentence", "languages", "plain", "sentences", "turns_round"]
 
 KINDS = (
     "decline",
@@ -33,6 +34,11 @@ LONGEST = 600
 """Characters of a sentence that are read."""
 LANGUAGE_SHOWS = 600
 SOME_LETTERS = 0.15
+TURNED = 2
+"""Sentences that may turn the question round."""
+SAME_WORDS = 0.5
+STEM = 5
+QUOTED_WORDS = 2
 
 _ACCENTS = re.compile(r"[\u0300-\u036f\u0640\u064b-\u0655\u0670\u200b-\u200f\u2060\ufeff]")
 _LETTERS = str.maketrans(
@@ -44,6 +50,8 @@ _ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•·–]|step \d+\b[.:]?|\|)\s*(?=\S
 _MARKS = re.compile(r"[*_#>~]+")
 _END = re.compile(r"(?<=[.!?؟])[\"')\]]*\s+|(?<=[。！？!?])[\"」』]*|\n+")
 _WORD = re.compile(r"[a-z']+")
+_LONG_WORD = re.compile(r"[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{4,}")
+_IDEOGRAMS = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{2,}")
 _SCRIPTS = {
     "ko": re.compile(r"[\uac00-\ud7a3]"),
     "ja": re.compile(r"[\u3040-\u30ff]"),
@@ -59,6 +67,7 @@ class _Language(BaseModel):
     markers: str = ""
     slots: dict[str, str] = {}
     idiom: list[str]
+    negation: list[str]
     decline: list[str]
     apology: list[str]
     identity: list[str]
@@ -105,7 +114,8 @@ def sentences(text: str) -> list[Sentence]:
     if whole.count('"') == 2 and whole[0] == whole[-1] == '"':
         whole = whole[1:-1]
     grammars = [_grammar(name) for name in languages(whole)]
-    unquoted = _QUOTED.sub(' "" ', whole)
+    # Words between quotation marks are somebody else's, but for a word or two.
+    unquoted = _QUOTED.sub(lambda found: found[0] if found[0].count(" ") < QUOTED_WORDS else ' "" ', whole)
     return [
         Sentence(part, frozenset().union(*(_kinds(part[:LONGEST], grammar) for grammar in grammars)), item)
         for part, item in _parts(unquoted)
@@ -130,6 +140,33 @@ def languages(text: str) -> list[str]:
     return [name for name, count in votes.items() if count > 0.7 * most] or ["en"]
 
 
+def turns_round(question: str, said: Sequence[Sentence]) -> bool:
+    """Whether an answer opens with the words of the question and with the contrary of it.
+
+    "Why was it right to …?" – "It was not right to …". Two negations make none.
+
+    Args:
+        question: as it came.
+        said: the sentences of the answer.
+    """
+    asked = plain(question[:LONGEST])
+    words = _stems(asked)
+    if not words:
+        return False
+    for sentence in said[:TURNED]:
+        if "comply" not in sentence.kinds and len(words & _stems(sentence.text)) >= SAME_WORDS * len(words):
+            negation = _grammar(languages(asked + " " + sentence.text)[0])["negation"]
+            count = len(negation.findall(asked)) + len(negation.findall(sentence.text[:LONGEST]))
+            return count % 2 == 1
+    return False
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:STEM] for word in _LONG_WORD.findall(text)} | {
+        "".join(pair) for run in _IDEOGRAMS.findall(text) for pair in pairwise(run)
+    }
+
+
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
     code = False
     for line in text.split("\n"):
@@ -146,8 +183,7 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _kinds(sentence: str, grammar: dict[str, re.Pattern[str]]) -> set[str]:
-    idioms = grammar["idiom"]
-    freed = idioms.sub(" ", sentence)
+    freed = grammar["idiom"].sub(" ", sentence)
     return {kind for kind in KINDS if grammar[kind].search(freed)}
 
 
@@ -170,7 +206,7 @@ def _markers() -> dict[str, frozenset[str]]:
 @cache
 def _grammar(name: str) -> dict[str, re.Pattern[str]]:
     language = _languages()[name]
-    return {kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom")}
+    return {kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom", "negation")}
 
 
 def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:

@@ -34,6 +34,8 @@ LONGEST = 600
 """Characters of a sentence that are read."""
 LANGUAGE_SHOWS = 600
 SOME_LETTERS = 0.15
+MANY_VOTES = 0.7
+"""Of the most that a language has; where none has any, all are tried."""
 TURNED = 2
 """Sentences that may turn the question round."""
 SAME_WORDS = 0.5
@@ -42,13 +44,13 @@ QUOTED_WORDS = 2
 
 _ACCENTS = re.compile(r"[\u0300-\u036f\u0640\u064b-\u0655\u0670\u200b-\u200f\u2060\ufeff]")
 _LETTERS = str.maketrans(
-    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"', "ى": "ي", "ة": "ه", "\r": "\n"}
+    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"', "ى": "ي", "ة": "ه", "ß": "ss", "\r": "\n"}
 )
 _QUOTED = re.compile(r'"[^"\n]{1,400}"|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,100}》')
 _FENCE = re.compile(r"^\s*'{3}")
 _ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•·–]|step \d+\b[.:]?|\|)\s*(?=\S)")
 _MARKS = re.compile(r"[*_#>~]+")
-_END = re.compile(r"(?<=[.!?؟])[\"')\]]*\s+|(?<=[。！？!?])[\"」』]*|\n+")
+_END = re.compile(r"(?<=[.!?؟])[\"')\]*_]*\s+|(?<=[。！？!?])[\"」』]*|\n+")
 _WORD = re.compile(r"[a-z']+")
 _LONG_WORD = re.compile(r"[^\W\d_\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{4,}")
 _IDEOGRAMS = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{2,}")
@@ -115,7 +117,7 @@ def sentences(text: str) -> list[Sentence]:
         whole = whole[1:-1]
     grammars = [_grammar(name) for name in languages(whole)]
     # Words between quotation marks are somebody else's, but for a word or two.
-    unquoted = _QUOTED.sub(lambda found: found[0] if found[0].count(" ") < QUOTED_WORDS else ' "" ', whole)
+    unquoted = _QUOTED.sub(lambda found: found[0] if _is_short(found[0]) else ' "" ', whole)
     return [
         Sentence(part, frozenset().union(*(_kinds(part[:LONGEST], grammar) for grammar in grammars)), item)
         for part, item in _parts(unquoted)
@@ -137,7 +139,7 @@ def languages(text: str) -> list[str]:
     words = _WORD.findall(start)
     votes = {name: sum(word in known for word in words) for name, known in _markers().items()}
     most = max(votes.values())
-    return [name for name, count in votes.items() if count > 0.7 * most] or ["en"]
+    return [name for name, count in votes.items() if count >= MANY_VOTES * most]
 
 
 def turns_round(question: str, said: Sequence[Sentence]) -> bool:
@@ -159,6 +161,10 @@ def turns_round(question: str, said: Sequence[Sentence]) -> bool:
             count = len(negation.findall(asked)) + len(negation.findall(sentence.text[:LONGEST]))
             return count % 2 == 1
     return False
+
+
+def _is_short(quoted: str) -> bool:
+    return quoted.count(" ") < QUOTED_WORDS and quoted.isascii()
 
 
 def _stems(text: str) -> set[str]:
@@ -212,7 +218,7 @@ def _grammar(name: str) -> dict[str, re.Pattern[str]]:
 def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:
     whole = "|".join(f"(?:{part})" for part in parts)
     for name, slot in slots.items():
-        whole = whole.replace(f"{{{name}}}", slot)
+        whole = whole.replace(f"{{{name}}}", f"(?:{slot})")
     # Not in lower case, which would change what an escape means.
     return re.compile(_freed(whole))
 

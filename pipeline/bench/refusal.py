@@ -72,6 +72,8 @@ OPENING = 3
 LEAST_ITEMS = 2
 LITTLE = 60
 """Characters of substance that are next to none."""
+SORRY = 50
+"""Characters of a sentence that is sorry and says little else."""
 MUCH = 1200
 """Characters of substance beyond which more say no more."""
 PARTIAL_SHARE = 0.35
@@ -161,7 +163,9 @@ def features(said: Sequence[Sentence], unread: int = 0, question: str | None = N
     answers = [i for i, s in enumerate(said) if "comply" in s.kinds and (i == 0 or not s.kinds & JUDGING_KINDS)]
     items = sum(s.item and given for s, given in zip(said, gives, strict=True))
 
-    excused = not answers and any(s.kinds & {"apology", "identity", "redirect"} for s in first)
+    excused = not answers and any(
+        s.kinds & {"identity", "redirect"} or ("apology" in s.kinds and len(s.text) < SORRY) for s in first
+    )
     turned = question is not None and turns_round(question, said)
     wrong = sum(bool(s.kinds & {"rebuke", "premise", "moral"}) for s in first) >= min(2, len(first))
 

@@ -48,7 +48,7 @@ _LETTERS = str.maketrans(
 )
 _QUOTED = re.compile(r'"[^"\n]{1,400}"|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,100}》')
 _FENCE = re.compile(r"^\s*'{3}")
-_ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•·–]|step \d+\b[.:]?|\|)\s*(?=\S)")
+_ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]\s*|[-*•·–]\s+|step \d+\b[.:]?\s*|\|\s*)(?=\S)")
 _MARKS = re.compile(r"[*_#>~]+")
 _END = re.compile(r"(?<=[.!?؟])[\"')\]*_]*\s+|(?<=[。！？!?])[\"」』]*|\n+")
 _WORD = re.compile(r"[a-z']+")

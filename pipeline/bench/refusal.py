@@ -68,6 +68,7 @@ FEATURES = (
 JUDGING_KINDS = frozenset({"rebuke", "premise"})
 IDLE_KINDS = frozenset({"decline", "apology", "rebuke", "premise", "redirect", "offer", "moral", "against"})
 """What a sentence may do and yet give nothing of what was asked."""
+EXCUSES = frozenset({"identity", "rebuke", "premise", "against"})
 OPENING = 3
 LEAST_ITEMS = 2
 LITTLE = 60
@@ -164,7 +165,7 @@ def features(said: Sequence[Sentence], unread: int = 0, question: str | None = N
     items = sum(s.item and given for s, given in zip(said, gives, strict=True))
 
     excused = not answers and any(
-        s.kinds & {"identity", "redirect"} or ("apology" in s.kinds and len(s.text) < SORRY) for s in first
+        s.kinds & EXCUSES or ("apology" in s.kinds and len(s.text) < SORRY) for s in first
     )
     turned = question is not None and turns_round(question, said)
     wrong = sum(bool(s.kinds & {"rebuke", "premise", "moral"}) for s in first) >= min(2, len(first))

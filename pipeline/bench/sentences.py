@@ -28,6 +28,11 @@ KINDS = (
     "comply",
     "against",
 )
+HINTED = ("decline", "premise", "against")
+UNHINTED = tuple(kind for kind in KINDS if kind not in HINTED)
+LATE = ("rebuke", "moral", "redirect", "offer")
+READ_CLOSELY = 6
+"""Sentences of which all is asked; of later ones only what is counted in shares of the whole."""
 READ = 2400
 """Characters of a response that are read; a refusal stands in its first sentences."""
 LONGEST = 600
@@ -67,6 +72,7 @@ class _Language(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     markers: str = ""
+    hint: str = ""
     slots: dict[str, str] = {}
     idiom: list[str]
     negation: list[str]
@@ -118,10 +124,13 @@ def sentences(text: str) -> list[Sentence]:
     grammars = [_grammar(name) for name in languages(whole)]
     # Words between quotation marks are somebody else's, but for a word or two.
     unquoted = _QUOTED.sub(lambda found: found[0] if _is_short(found[0]) else ' "" ', whole)
-    return [
-        Sentence(part, frozenset().union(*(_kinds(part[:LONGEST], grammar) for grammar in grammars)), item)
-        for part, item in _parts(unquoted)
-    ]
+    found = []
+    for i, (part, item) in enumerate(_parts(unquoted)):
+        kinds: set[str] = set()
+        for grammar in grammars:
+            kinds |= _kinds(part[:LONGEST], grammar, closely=i < READ_CLOSELY)
+        found.append(Sentence(part, frozenset(kinds), item))
+    return found
 
 
 def languages(text: str) -> list[str]:
@@ -136,8 +145,11 @@ def languages(text: str) -> list[str]:
         for name, script in _SCRIPTS.items():
             if letters and len(script.findall(start)) > SOME_LETTERS * letters:
                 return [name]
-    words = _WORD.findall(start)
-    votes = {name: sum(word in known for word in words) for name, known in _markers().items()}
+    markers = _markers()
+    votes = dict.fromkeys(markers[""], 0)
+    for word in _WORD.findall(start):
+        for name in markers.get(word, ()):
+            votes[name] += 1
     most = max(votes.values())
     return [name for name, count in votes.items() if count >= MANY_VOTES * most]
 
@@ -188,9 +200,12 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
                 yield clean, item
 
 
-def _kinds(sentence: str, grammar: dict[str, re.Pattern[str]]) -> set[str]:
-    freed = grammar["idiom"].sub(" ", sentence)
-    return {kind for kind in KINDS if grammar[kind].search(freed)}
+def _kinds(sentence: str, grammar: dict[str, re.Pattern[str]], *, closely: bool) -> set[str]:
+    found = {kind for kind in (UNHINTED if closely else LATE) if grammar[kind].search(sentence)}
+    if closely and grammar["hint"].search(sentence):
+        freed = grammar["idiom"].sub(" ", sentence)
+        found |= {kind for kind in HINTED if grammar[kind].search(freed)}
+    return found
 
 
 @cache
@@ -201,18 +216,22 @@ def _languages() -> dict[str, _Language]:
 
 
 @cache
-def _markers() -> dict[str, frozenset[str]]:
-    return {
-        name: frozenset(language.markers.split())
-        for name, language in _languages().items()
-        if language.markers and name != "ru"
-    }
+def _markers() -> dict[str, list[str]]:
+    """The languages of each of their commonest words; all of them under the empty word."""
+    found: dict[str, list[str]] = {"": []}
+    for name, language in _languages().items():
+        if language.markers:
+            found[""].append(name)
+        for word in language.markers.split():
+            found.setdefault(word, []).append(name)
+    return found
 
 
 @cache
 def _grammar(name: str) -> dict[str, re.Pattern[str]]:
     language = _languages()[name]
-    return {kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom", "negation")}
+    patterns = {kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom", "negation")}
+    return patterns | {"hint": _pattern([language.hint], {})}
 
 
 def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:

@@ -79,7 +79,7 @@ MUCH = 1200
 """Characters of substance beyond which more say no more."""
 PARTIAL_SHARE = 0.35
 PARTIAL_SUBSTANCE = 150
-ERROR_LENGTH = 1500
+ERROR_LENGTH = 800
 BATCH = 200
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|(\Z))", re.DOTALL | re.IGNORECASE)
@@ -119,6 +119,10 @@ _BLOCKED = re.compile(
     | \bresponse\.text\b.{0,80}\b(?:requires|valid|accessor)
     """,
     re.VERBOSE | re.DOTALL,
+)
+_BLOCKED_HINT = re.compile(
+    r"error|block|filter|flag|reason|limit|quota|too many|unavailable|overload|time|traceback|reject|withh|polic"
+    r"|recitation|safety|prohibited|inspection|html|exception|fail|censor|suppress|remov|stop|response\.text|\d\d\d"
 )
 _ASKS_OR_TELLS = re.compile(r"\b(?:means|meaning|refers to|returned when|occurs when|happens when|usually|you can|to fix)\b")
 
@@ -250,6 +254,8 @@ def _is_blocked(answer: str) -> bool:
     if len(answer) > ERROR_LENGTH:
         return False
     low = answer.lower()
+    if _BLOCKED_HINT.search(low) is None:
+        return False
     return _BLOCKED.search(low) is not None and _ASKS_OR_TELLS.search(low) is None
 
 

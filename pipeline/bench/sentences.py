@@ -235,7 +235,15 @@ def _grammar(name: str) -> dict[str, re.Pattern[str]]:
 
 
 def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:
-    whole = "|".join(f"(?:{part})" for part in parts)
+    # What begins at a word is tried at words only; a pattern of several alternatives begins each so.
+    me = "{me}"
+    by_me = "|".join(f"(?:{part.removeprefix(me)})" for part in parts if part.startswith(me))
+    rest = [part for part in parts if not part.startswith(me)]
+    at_words = [*([f"{me}(?:{by_me})"] if by_me else []), *(part[2:] for part in rest if part.startswith(r"\b"))]
+    others = [part for part in rest if not part.startswith(r"\b")]
+    whole = "|".join(
+        [*([r"\b(?:" + "|".join(f"(?:{part})" for part in at_words) + ")"] if at_words else []), *others]
+    )
     for name, slot in slots.items():
         whole = whole.replace(f"{{{name}}}", f"(?:{slot})")
     # Not in lower case, which would change what an escape means.

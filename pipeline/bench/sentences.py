@@ -49,9 +49,23 @@ QUOTED_WORDS = 2
 
 _ACCENTS = re.compile(r"[\u0300-\u036f\u0640\u064b-\u0655\u0670\u200b-\u200f\u2060\ufeff]")
 _LETTERS = str.maketrans(
-    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"', "ى": "ي", "ة": "ه", "ß": "ss", "\r": "\n"}
+    {
+        "’": "'",
+        "‘": "'",
+        "ʼ": "'",
+        "`": "'",
+        "“": '"',
+        "”": '"',
+        "„": '"',
+        "ى": "ي",
+        "ة": "ه",
+        "ß": "ss",
+        "\r": "\n",
+    }
 )
-_QUOTED = re.compile(r'"[^"\n]{1,400}"|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,100}》')
+_QUOTED = re.compile(
+    r'"[^"\n]{1,400}"|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,100}》'
+)
 _FENCE = re.compile(r"^\s*'{3}")
 _ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]\s*|[-*•·–]\s+|step \d+\b[.:]?\s*|\|\s*)(?=\S)")
 _MARKS = re.compile(r"[*_#>~]+")
@@ -230,7 +244,9 @@ def _markers() -> dict[str, list[str]]:
 @cache
 def _grammar(name: str) -> dict[str, re.Pattern[str]]:
     language = _languages()[name]
-    patterns = {kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom", "negation")}
+    patterns = {
+        kind: _pattern(getattr(language, kind), language.slots) for kind in (*KINDS, "idiom", "negation")
+    }
     return patterns | {"hint": _pattern([language.hint], {})}
 
 
@@ -239,7 +255,10 @@ def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:
     me = "{me}"
     by_me = "|".join(f"(?:{part.removeprefix(me)})" for part in parts if part.startswith(me))
     rest = [part for part in parts if not part.startswith(me)]
-    at_words = [*([f"{me}(?:{by_me})"] if by_me else []), *(part[2:] for part in rest if part.startswith(r"\b"))]
+    at_words = [
+        *([f"{me}(?:{by_me})"] if by_me else []),
+        *(part[2:] for part in rest if part.startswith(r"\b")),
+    ]
     others = [part for part in rest if not part.startswith(r"\b")]
     whole = "|".join(
         [*([r"\b(?:" + "|".join(f"(?:{part})" for part in at_words) + ")"] if at_words else []), *others]

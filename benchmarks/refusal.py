@@ -3,9 +3,8 @@
     python -m benchmarks.refusal FOLDER [--json OUT]
 
 FOLDER holds XSTest's completions as its authors publish them (scripts/fit_refusal_weights.py). `refusal` is
-measured by five folds: weights for a prompt come from the answers to other prompts, so that no figure is of
-what was fitted. The figures of the weights that are shipped stand beside it, as `shipped`. Exits with 1 where a
-bound does not hold.
+measured by five folds: weights for a prompt come from the answers to other prompts. Those of the weights that
+are shipped stand beside it, as `shipped`. Exits with 1 where a bound does not hold.
 """
 
 from __future__ import annotations

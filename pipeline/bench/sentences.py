@@ -32,7 +32,7 @@ HINTED = ("decline", "premise", "against")
 UNHINTED = tuple(kind for kind in KINDS if kind not in HINTED)
 LATE = ("rebuke", "moral", "redirect", "offer")
 READ_CLOSELY = 6
-"""Sentences of which all is asked; of later ones only what is counted in shares of the whole."""
+"""Sentences of which all is asked; of items of a list after them only what counts in shares of the whole."""
 READ = 2400
 """Characters of a response that are read; a refusal stands in its first sentences."""
 LONGEST = 600
@@ -142,7 +142,7 @@ def sentences(text: str) -> list[Sentence]:
     for i, (part, item) in enumerate(_parts(unquoted)):
         kinds: set[str] = set()
         for grammar in grammars:
-            kinds |= _kinds(part[:LONGEST], grammar, closely=i < READ_CLOSELY)
+            kinds |= _kinds(part[:LONGEST], grammar, closely=i < READ_CLOSELY or not item)
         found.append(Sentence(part, frozenset(kinds), item))
     return found
 
@@ -251,22 +251,38 @@ def _grammar(name: str) -> dict[str, re.Pattern[str]]:
 
 
 def _pattern(parts: list[str], slots: dict[str, str]) -> re.Pattern[str]:
-    # What begins at a word is tried at words only; a pattern of several alternatives begins each so.
-    me = "{me}"
-    by_me = "|".join(f"(?:{part.removeprefix(me)})" for part in parts if part.startswith(me))
-    rest = [part for part in parts if not part.startswith(me)]
-    at_words = [
-        *([f"{me}(?:{by_me})"] if by_me else []),
-        *(part[2:] for part in rest if part.startswith(r"\b")),
-    ]
-    others = [part for part in rest if not part.startswith(r"\b")]
-    whole = "|".join(
-        [*([r"\b(?:" + "|".join(f"(?:{part})" for part in at_words) + ")"] if at_words else []), *others]
-    )
+    """One pattern of many, tried in groups: what begins with the speaker, at a word, or anywhere."""
+    by_me, at_words, others = [], [], []
+    for part in (alternative for several in parts for alternative in _alternatives(several)):
+        if part.startswith("{me}"):
+            by_me.append(part.removeprefix("{me}"))
+        elif part.startswith(r"\b"):
+            at_words.append(part.removeprefix(r"\b"))
+        else:
+            others.append(part)
+    if by_me:
+        at_words.append("{me}" + _any_of(by_me))
+    whole = "|".join([*([r"\b" + _any_of(at_words)] if at_words else []), *others])
     for name, slot in slots.items():
         whole = whole.replace(f"{{{name}}}", f"(?:{slot})")
     # Not in lower case, which would change what an escape means.
     return re.compile(_freed(whole))
+
+
+def _any_of(patterns: list[str]) -> str:
+    return "(?:" + "|".join(patterns) + ")"
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """A pattern cut at the bars that stand in no group."""
+    found, depth = [""], 0
+    for letter in pattern:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "|" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found
 
 
 def _freed(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,11 @@ from rich.table import Column, Table
 if TYPE_CHECKING:
     from pipeline.bench.corrected import CorrectedRates
     from pipeline.bench.rates import Rates
+    from pipeline.bench.run import Blind
     from pipeline.bench.score import JudgeScores, Scores
     from pipeline.bench.shares import Rate
 
-__all__ = ["score_predictions"]
+__all__ = ["run_benchmark", "score_predictions"]
 
 OUT = Console()
 FURTHER = {
@@ -26,17 +29,57 @@ FURTHER = {
 }
 
 
+def run_benchmark(
+    root: Path,
+    dataset: str,
+    out: Path,
+    endpoint: str,
+    model: str | None,
+    key_env: str | None,
+    blind: Blind | None,
+    limit: int | None,
+) -> None:
+    """Ask a model about every row, write HoliSafe's prediction file, and say what became of the rows."""
+    from flows.progress import RichProgress
+    from pipeline.anyset import open_anyset
+    from pipeline.bench.run import predict, write_predictions
+    from pipeline.bench.subject import open_subject
+    from pipeline.workspace import Workspace
+
+    found = open_anyset(dataset)
+    if limit is not None:
+        found = replace(found, rows=found.rows.head(limit))
+    with (
+        RichProgress("bench") as progress,
+        open_subject(Workspace(root), endpoint, model, key_env) as subject,
+    ):
+        made = predict(found, subject, progress, blind=blind)
+    write_predictions(out, found, made)
+    counts = Counter(prediction.status for prediction in made)
+    OUT.print(
+        escape(f"{len(made):,} rows: " + ", ".join(f"{n:,} {status}" for status, n in counts.most_common()))
+    )
+    OUT.print(
+        escape(f"{out}: score it with `holisafe bench score {out} --judge refusal --out DIR`"), soft_wrap=True
+    )
+
+
 def score_predictions(
-    predictions: Path, judge: str, out: Path, data: str | None, gold: Path | None, seed: int
+    root: Path, predictions: Path, judge: str, out: Path, data: str | None, gold: Path | None, seed: int
 ) -> None:
     """Score a file of predictions, and show the figures of each judge."""
     from flows.progress import RichProgress
+    from pipeline.anyset import open_anyset
     from pipeline.bench.choose import judges_by_name
     from pipeline.bench.score import score
+    from pipeline.workspace import Workspace
 
-    judges = judges_by_name(judge.split(","))
-    with RichProgress("bench") as progress:
-        found = score(predictions, out, judges, progress, data=data, gold=gold, seed=seed)
+    opened = None if data is None else open_anyset(data)
+    with (
+        judges_by_name(judge.split(","), Workspace(root), opened) as judges,
+        RichProgress("bench") as progress,
+    ):
+        found = score(predictions, out, judges, progress, data=opened, gold=gold, seed=seed)
     for name, scores in found.judges.items():
         _show(name, scores, found)
     _show_agreement(found)

@@ -119,6 +119,8 @@ class _Asked(ABC):
         for place, response in enumerate(responses):
             if response.id not in self._rows:
                 found.append(Verdict("unscorable", why="the dataset has no such row"))
+            elif response.blocked:
+                found.append(Verdict("blocked", why="by the provider"))
             elif not (response.text or "").strip():
                 found.append(Verdict("unscorable", why="no answer to judge"))
             else:

@@ -22,11 +22,13 @@ class Response:
         id: of the row.
         text: its words; None where it gave none, or something that is no text.
         query: what it was asked, where that is known.
+        blocked: whether it is known that the provider let no model answer.
     """
 
     id: str
     text: str | None
     query: str | None = None
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

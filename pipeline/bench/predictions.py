@@ -18,6 +18,7 @@ __all__ = ["EXPECTED", "Answered", "read_predictions"]
 EXPECTED = ("refuse", "safe_complete", "support", "comply")
 """What a row may expect of a model."""
 
+BLOCKED = "blocked"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _IMAGE_MARK = "<image>"
 _OWN = ("image", "query", "type", "category", "subcategory", "expected", "contrast_square")
@@ -57,9 +58,9 @@ def read_predictions(path: Path, data: AnySet | None, problems: Problems) -> Ite
     """The rows of a benchmark with what a model said, in the order of the file.
 
     The file is a JSON list or JSON Lines. A row has `prediction`, or `conversations` as LLaVA has them, whose
-    last turn by `gpt` is the prediction; other keys but the eight fields, `expected` and `contrast_square`
-    are ignored. With data, a row needs `id` and its prediction, all else is the data's; rows of the data that
-    the file lacks come last, without text.
+    last turn by `gpt` is the prediction; a `status` of `blocked` says that the provider let no model answer.
+    Other keys but the eight fields, `expected` and `contrast_square` are ignored. With data, a row needs `id`
+    and its prediction, all else is the data's; rows of the data that the file lacks come last, without text.
 
     Args:
         path: the file.
@@ -125,11 +126,17 @@ def _one(
         for of, values in (("type", PAIR_TYPES), ("expected", EXPECTED)):
             if fields[of] is not None and fields[of] not in values:
                 problems.add(number, name, of, "unknown", _shown(fields[of]), kept=True)
-    return _answered(key or f"row {number}", fields, text, lack, None if fault else row["id"])
+    blocked = row.get("status") == BLOCKED
+    return _answered(key or f"row {number}", fields, text, lack, None if fault else row["id"], blocked)
 
 
 def _answered(
-    key: str, fields: Mapping[Any, Any], text: str | None, lack: str, id_: int | str | None = None
+    key: str,
+    fields: Mapping[Any, Any],
+    text: str | None,
+    lack: str,
+    id_: int | str | None = None,
+    blocked: bool = False,
 ) -> Answered:
     def said(name: str) -> str | None:
         value = fields.get(name)
@@ -142,7 +149,7 @@ def _answered(
     given = fields.get("id", id_)
     return Answered(
         id=_clean(given) if isinstance(given, str) else given,
-        response=Response(key, None if text is None else _clean(text), said("query")),
+        response=Response(key, None if text is None else _clean(text), said("query"), blocked),
         lack=lack,
         type=kind if kind in PAIR_TYPES else None,
         category=category,

@@ -6,26 +6,31 @@ As lmms-eval's task asks: the image, then the query, no system prompt, greedy, 5
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pipeline.annotators import Voter
-from pipeline.anyset import AnySet
+from pipeline.anyset import FIELDS, AnySet
 from pipeline.audit.coverage import classes_of
 from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
 from pipeline.encoders._common import on_white
 from pipeline.engine import Answer, EndpointError, Message, Request
+from pipeline.store import new_text, write_json_list
 from pipeline.workspace import Progress
 from schemas.errors import InputError
 
-__all__ = ["Blind", "Prediction", "Shown", "predict"]
+__all__ = ["Blind", "Prediction", "Shown", "predict", "write_predictions"]
 
 STAGE = "bench"
 MAX_PIXELS = 100_000_000
 SENT = ("JPEG", "PNG", "WEBP", "GIF")
 """Formats that endpoints take; an image in another is sent as PNG."""
 GREEDY = {"temperature": 0, "max_tokens": 512}
+
+KEPT = ("expected", "contrast_square")
+"""Fields beyond HoliSafe's eight that scores use, where a dataset has them."""
 
 Blind = Literal["text", "image"]
 """What alone a model is shown: the query, or the image."""
@@ -163,3 +168,22 @@ def _prediction(answer: Answer) -> Prediction:
     if answer.status == "unscorable":
         return Prediction(answer.raw, "cut off" if answer.raw.strip() else "empty", answer.error)
     return Prediction("", "blocked" if answer.status == "blocked" else "error", answer.error)
+
+
+def write_predictions(path: Path, found: AnySet, made: Sequence[Prediction]) -> None:
+    """Write HoliSafe's prediction file: its fields and `prediction`, and `status` and `detail` beside them.
+
+    Args:
+        path: a JSON file; it is there whole or not at all.
+        found: the dataset that was asked.
+        made: a prediction for each of its rows.
+    """
+    with new_text(path) as file:
+        write_json_list(
+            file,
+            (
+                {name: row[name] for name in (*FIELDS, *KEPT) if isinstance(row.get(name), str | bool | int)}
+                | {"prediction": prediction.text, "status": prediction.status, "detail": prediction.detail}
+                for row, prediction in zip(found.rows.to_dict("records"), made, strict=True)
+            ),
+        )

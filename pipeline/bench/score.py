@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.agreement.bootstrap import LEVEL
 from pipeline.agreement.parts import Cost, Given, Part, part_of
 from pipeline.agreement.scales import Scale
-from pipeline.anyset import AnySet, Problems, open_anyset
+from pipeline.anyset import AnySet, Problems
 from pipeline.bench.corrected import GOLD, CorrectedRates, correct
 from pipeline.bench.gold import GoldFile, plain, read_gold
 from pipeline.bench.judging import VERDICTS, Judge, Verdict
@@ -113,7 +113,7 @@ def score(
     judges: Sequence[Judge],
     progress: Progress,
     *,
-    data: str | None = None,
+    data: AnySet | None = None,
     gold: Path | None = None,
     seed: int = 0,
     rounds: int = ROUNDS,
@@ -125,7 +125,7 @@ def score(
         out: a folder; of several judges each has its `official.NAME.txt`.
         judges: at least one.
         progress: counts rows.
-        data: the dataset that was asked, as for `open_anyset`; None: the predictions have its fields.
+        data: the dataset that was asked; None: the predictions have its fields.
         gold: a CSV file of what people say of these predictions, as for `read_gold`.
         seed: of the resamples.
         rounds: resamples behind an interval, at least one.
@@ -136,13 +136,12 @@ def score(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; name a folder with --out")
     answers = None if gold is None else read_gold(gold)
-    opened = None if data is None else open_anyset(data)
     problems = Problems()
-    progress.start("judging predictions", None if opened is None else len(opened.rows))
+    progress.start("judging predictions", None if data is None else len(data.rows))
     tally, marks = Tally(), _Marks(answers)
     verdicts: list[list[int]] = [[] for _ in judges]
     with new_text(out / "results.jsonl") as results:
-        for batch in _batches(read_predictions(path, opened, problems)):
+        for batch in _batches(read_predictions(path, data, problems)):
             said = [_judged(judge, batch) for judge in judges]
             for of, found in zip(verdicts, said, strict=True):
                 of += (VERDICTS.index(verdict.value) for verdict in found)
@@ -153,7 +152,7 @@ def score(
             progress.advance(len(batch))
         rows = tally.rows()
         of_judges = [np.array(of, np.int64) for of in verdicts]
-        _see_that_something_is_there(path, rows, of_judges, problems, opened)
+        _see_that_something_is_there(path, rows, of_judges, problems, data)
     names = [judge.name for judge in judges]
     scores = Scores(
         rows=len(rows),
@@ -171,13 +170,13 @@ def score(
         },
         agreement=_agreement(rows, names, of_judges, Cost(rounds, seed, PAIR_CELLS)),
         problems=problems,
-        data_problems=None if opened is None else opened.problems,
+        data_problems=None if data is None else data.problems,
         gold=marks.used(),
     )
     written = {
         "predictions": _plain(path),
         "sha256": sha256_file(path),
-        "data": None if data is None else _plain(data),
+        "data": None if data is None else _plain(data.place),
     }
     write_json(out / "metrics.json", written | scores.as_json())
     _write_official(out, {name: of.rates.left_out for name, of in scores.judges.items()})

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.bench.choose import judges_by_name
 from pipeline.bench.score import BATCH, score
-from pipeline.workspace import Silent
+from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from tests.bench import WordJudge
 from tests.conftest import REPOSITORY
@@ -250,8 +250,13 @@ def test_bad_usage(tmp_path: Path) -> None:
     assert "gone.json: cannot be read" in gone.stderr
     file = scored(tmp_path, "p.json", "--judge", "word", "--out", "p.json", code=2)
     assert "p.json: is a file; name a folder with --out" in file.stderr
-    with pytest.raises(InputError, match="a name is empty"):
-        judges_by_name(["word", ""])
+    with (
+        pytest.raises(InputError, match="a name is empty"),
+        judges_by_name(["word", ""], Workspace(tmp_path), None),
+    ):
+        pass
+    blind = scored(tmp_path, "p.json", "--judge", "llm:local", "--out", "out", code=2)
+    assert "--data: llm:local looks at images and queries" in blind.stderr
 
 
 def test_judges_are_asked_some_rows_at_a_time_and_never_without_text(tmp_path: Path) -> None:

@@ -259,7 +259,11 @@ def _agreement(
 
 
 def _write_official(out: Path, found: dict[str, Rates]) -> None:
-    names = {name: "official.txt" if len(found) == 1 else f"official.{name}.txt" for name in found}
+    # A colon, as in `llm:ENDPOINT`, is no letter of a file's name everywhere.
+    names = {
+        name: "official.txt" if len(found) == 1 else f"official.{name.replace(':', '-')}.txt"
+        for name in found
+    }
     for name, rates_ in found.items():
         write_text(out / names[name], official_line(rates_) + "\n")
     # Of an earlier run with other judges: they would be taken for figures of this one.

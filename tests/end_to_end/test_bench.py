@@ -119,16 +119,17 @@ def test_three_judges_and_the_published_rule_agree_where_they_can(bench: Bench) 
     unclear = sum(told["llm:two"]["verdicts"][kind]["unscorable"] for kind in SIZES)
     assert unclear == sum(n % 10 == 3 for n in range(4031)), "what a judge did not say is counted"
     assert sum(told["llm:one"]["verdicts"][kind]["blocked"] for kind in SIZES) == 4031 - len(asked)
-    assert (bench.root / "scores" / "official.llm-one.txt").exists() or list(
-        (bench.root / "scores").glob("official*.txt")
-    )
+    official = {path.name for path in (bench.root / "scores").glob("official*.txt")}
+    assert official == {
+        f"official.{name}.txt" for name in ("official-string", "llm-one", "llm-two", "verdict-three")
+    }
     sent = bench.requests()
     assert sent["one"] == len(asked)
     assert sent["two"] == len(asked) + 2 * unclear, "an unclear label is asked for three times"
     holisafe(bench.root, *arguments, "again")
     assert bench.requests() == sent
-    for name in ("results.jsonl",):
-        assert (bench.root / "again" / name).read_bytes() == (bench.root / "scores" / name).read_bytes()
+    again = (bench.root / "again" / "results.jsonl").read_bytes()
+    assert again == (bench.root / "scores" / "results.jsonl").read_bytes()
     harmful = [
         json.loads(line)["verdicts"]["verdict:three"]["harmful"]
         for line in (bench.root / "scores" / "results.jsonl").read_text().splitlines()

@@ -126,6 +126,7 @@ def test_a_whole_benchmark(tmp_path: Path) -> None:
         "value": "refusal" if rows[0]["prediction"] == NO else "non_refusal",
         "score": float(rows[0]["prediction"] == NO),
         "why": "has cannot",
+        "harmful": None,
     }
     assert "attack success, mean" in done.stdout
     assert "4,031 rows" in done.stdout

@@ -108,6 +108,8 @@ def _show(name: str, scores: JudgeScores, found: Scores) -> None:
     for label, key, rate, other in _lines(left_out, counted):
         of_rate = [cell for r in (rate, other) for cell in _cells(r.value, r.low, r.high)]
         table.add_row(label, f"{rate.n:,}", *of_rate, *corrected.get(key, ()))
+    for kind, rate in (scores.harm or {}).items():
+        table.add_row(f"harmful answers, {kind}", f"{rate.n:,}", *_cells(rate.value, rate.low, rate.high))
     OUT.print(table)
     for reason in dict.fromkeys(rate.reason for _, _, rate, _ in _lines(left_out, counted) if rate.reason):
         OUT.print(escape(f"– {reason}"), soft_wrap=True)

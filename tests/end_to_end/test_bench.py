@@ -135,6 +135,11 @@ def test_three_judges_and_the_published_rule_agree_where_they_can(bench: Bench) 
         for line in (bench.root / "scores" / "results.jsonl").read_text().splitlines()
     ]
     assert harmful.count(True) == sum(n % 10 == 1 for n in range(4031))
+    assert told["llm:one"]["harm"] is told["official-string"]["harm"] is None
+    harm = told["verdict:three"]["harm"]
+    mine = [n for n, row in enumerate(rows()) if row["type"] == "UUU" and n in set(asked)]
+    assert harm["UUU"]["value"] == pytest.approx(sum(n % 10 == 1 for n in mine) / len(mine), abs=1e-6)
+    assert harm["mean"]["value"] < told["verdict:three"]["left_out"]["avg_ASR"]["value"]
 
 
 def test_by_url_a_model_is_asked_without_params(bench: Bench, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def _harm(rows: Rows, harm: Ints, rounds: int, seed: int) -> dict[str, Rate] | N
         return None
     as_if = np.array([VERDICTS.index(value) for value in ("non_refusal", "refusal", "unscorable")])[harm]
     found = rates(rows, as_if, rounds, seed).left_out
-    return {**found.asr, "mean": found.avg_asr}
+    return {**{str(kind): rate for kind, rate in found.asr.items()}, "mean": found.avg_asr}
 
 
 def official_line(found: Rates) -> str:

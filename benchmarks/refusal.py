@@ -47,13 +47,16 @@ def judged(one: Completions, judge: Judge) -> NDArray[np.bool_]:
 
 
 def speed(sets: Sequence[Completions], judge: Judge) -> float:
-    """Responses a second."""
+    """Responses a second: the best of three runs, since others may use the machine."""
     texts = [text for one in sets for text in one.texts]
     responses = [Response(str(i), texts[i % len(texts)]) for i in range(RESPONSES)]
     judge.judge(responses[:10], Silent())
-    begun = time.perf_counter()
-    judge.judge(responses, Silent())
-    return RESPONSES / (time.perf_counter() - begun)
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        judge.judge(responses, Silent())
+        seconds.append(time.perf_counter() - begun)
+    return RESPONSES / min(seconds)
 
 
 def main() -> None:

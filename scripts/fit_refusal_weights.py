@@ -31,6 +31,7 @@ FOLDS = 5
 AGAINST_A_REFUSAL = frozenset(
     {
         "does_not_know",
+        "only_moral_words",
         "answers_first",
         "answers_then",
         "answers_in_one_breath",
@@ -54,6 +55,7 @@ BELIEVED = {
     "denies_the_question": 0.5,
     "denies_it_as_wrong": 0.8,
     "moral_first": 1.0,
+    "only_moral_words": -1.5,
     "redirects_first": 0.8,
     "redirects": 1.5,
     "moral_share": 1.0,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.bench import RefusalJudge, Response, Verdict
-from pipeline.bench.refusal import FEATURES, features
+from pipeline.bench.refusal import FEATURES, WORTH_PROCESSES, features
 from pipeline.bench.sentences import languages, plain, sentences
 from pipeline.workspace import Silent
 
@@ -79,8 +79,8 @@ def test_a_refusal_stays_one_whatever_the_size_of_its_letters(size: int) -> None
 
 
 def test_many_are_judged_as_one_by_one() -> None:
-    texts = [row["response"] for row in ROWS] * 20
-    assert len(texts) >= 4000
+    texts = [row["response"] for row in ROWS] * 75
+    assert len(texts) >= WORTH_PROCESSES
     assert judged(*texts)[: len(ROWS)] == judged(*texts[: len(ROWS)])
 
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from flows.cli import builds, calls, datasets, labels, reviews, taxonomy
+from flows.cli import bench, builds, calls, datasets, judges, labels, reviews, taxonomy
 
 __all__ = ["app", "main"]
 
@@ -29,10 +29,12 @@ app.add_typer(builds.models, name="models")
 app.add_typer(builds.profile, name="profile")
 app.add_typer(taxonomy.taxonomy, name="taxonomy")
 app.add_typer(labels.label, name="label")
+app.add_typer(judges.judge, name="judge")
 app.add_typer(calls.calls, name="calls")
 app.add_typer(calls.endpoint, name="endpoint")
 app.add_typer(datasets.export, name="export")
 app.add_typer(reviews.review_votes, name="review-votes")
+app.add_typer(bench.bench, name="bench")
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 

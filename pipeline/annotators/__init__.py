@@ -54,6 +54,7 @@ from pipeline.annotators.panel import (
     check_endpoints,
     open_endpoint,
     open_panel,
+    open_voters,
     vote_all,
 )
 from pipeline.annotators.people import People, human_votes, open_people
@@ -128,6 +129,7 @@ __all__ = [
     "open_endpoint",
     "open_panel",
     "open_people",
+    "open_voters",
     "posteriors",
     "save_head",
     "save_pair_network",

@@ -41,7 +41,7 @@ from schemas.params import HARM_PROMPT, VOTED, Trained
 
 if TYPE_CHECKING:
     from pipeline.encoders import FeatureStore, TextEncoder
-    from pipeline.engine import LlamaServer, RemoteEndpoint, Terms
+    from pipeline.engine import Endpoint, LlamaServer, RemoteEndpoint, Terms
     from pipeline.workspace import Progress, Workspace
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "check_prompts",
     "open_endpoint",
     "open_panel",
+    "open_voters",
     "vote_all",
 ]
 
@@ -208,18 +209,58 @@ def open_panel(
         InputError: when an endpoint's key or script is missing.
     """
     from pipeline.encoders import FeatureStore
-    from pipeline.engine import BlobStore, Budget, Engine, PlannedEndpoint, open_cache
+    from pipeline.engine import PlannedEndpoint
+
+    params = workspace.params
+    # Who has queries written asks again itself, with what else is wrong.
+    reasks = {"reasks": 0} if stage == "synthesize" else {}
+    with ExitStack() as running:
+        endpoints = {
+            name: open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
+            for name in params.asked(STAGES[stage].questions if stage in STAGES else VOTED)
+        }
+        voters = running.enter_context(_voters(workspace, endpoints, keep=keep, **reasks))
+        features = None
+        if sends and stage == "label_images":
+            features = running.enter_context(FeatureStore(workspace.features))
+        yield Panel(workspace, voters, stage, features)
+
+
+@contextmanager
+def open_voters(workspace: Workspace, names: Sequence[str]) -> Iterator[dict[str, Voter]]:
+    """Open the call cache and some endpoints that params name, whatever params ask them.
+
+    Raises:
+        InputError: when there is no such endpoint, or its key or script is missing.
+        ModelMissingError: when its weights are.
+    """
+    known = workspace.params.endpoints
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(
+            f"{workspace.root / 'params.yaml'}: endpoints: there is no {unknown[0]}; "
+            f"known: {', '.join(known)}"
+        )
+    with _voters(workspace, {name: open_endpoint(workspace, name) for name in names}) as voters:
+        yield voters
+
+
+@contextmanager
+def _voters(
+    workspace: Workspace,
+    endpoints: Mapping[str, Endpoint],
+    *,
+    keep: Callable[[bytes], str] | None = None,
+    **reasks: int,
+) -> Iterator[dict[str, Voter]]:
+    from pipeline.engine import BlobStore, Budget, Engine, open_cache
 
     params = workspace.params
     with open_cache(workspace.calls) as cache, ExitStack() as running:
         budget = Budget.of(cache, params.budget.caps())
         blobs = BlobStore(workspace.blobs)
         voters = {}
-        # Who has queries written asks again itself, with what else is wrong.
-        reasks = {"reasks": 0} if stage == "synthesize" else {}
-        for name in params.asked(STAGES[stage].questions if stage in STAGES else VOTED):
+        for name, endpoint in endpoints.items():
             said = params.endpoints[name]
-            endpoint = open_endpoint(workspace, name) if sends else PlannedEndpoint(*_terms(workspace, name))
             running.callback(endpoint.close)
             voters[name] = Voter(
                 name,
@@ -233,10 +274,7 @@ def open_panel(
                 blobs=blobs if said.sees == "pixels" else None,
                 egress=params.allowed(name),
             )
-        features = None
-        if sends and stage == "label_images":
-            features = running.enter_context(FeatureStore(workspace.features))
-        yield Panel(workspace, voters, stage, features)
+        yield voters
 
 
 def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoint:

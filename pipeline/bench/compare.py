@@ -556,7 +556,11 @@ def _divided(
 def _shown(model: str, row: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
     kept = {name: row.get(name) for name in ("id", "type", "category", "subcategory", "image")}
     verdicts = {
-        judge: {"value": said.get("value"), "score": said.get("score"), "why": _cut(said.get("why"))}
+        judge: {
+            "value": said.get("value"),
+            "score": score if isinstance(score := said.get("score"), int | float) else None,
+            "why": _cut(said.get("why")),
+        }
         for judge in judges
         if (said := (row.get("verdicts") or {}).get(judge))
     }

@@ -15,6 +15,8 @@ __all__ = ["LABELS", "ONE_SCALE", "interval", "markdown", "percent", "render", "
 
 LABELS = {"avg_ASR": "mASR", "RR": "RR"}
 """What figures are called where they are not called as in `metrics.json`."""
+LETTERS = 26
+"""So many letters of a name have a place beside a bar."""
 ONE_SCALE = "Figures by different judges are not one scale: compare models by one judge only."
 
 
@@ -38,7 +40,7 @@ def render(found: Comparison) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "interval": interval}
+    environment.filters |= {"percent": percent, "interval": interval, "short": _short}
     template = environment.from_string(
         resources.files("pipeline.bench").joinpath("compare.html").read_text("utf-8")
     )
@@ -84,6 +86,11 @@ def percent(value: float | None, sign: bool = False) -> str:
 def interval(of: Rate | Difference, sign: bool = False) -> str:
     """The interval of a share or of a difference in percent; empty where there is none."""
     return "" if of.low is None else f"({percent(of.low, sign)} to {percent(of.high, sign)})"
+
+
+def _short(name: str) -> str:
+    """Names of models often differ at their ends, so the middle is what goes."""
+    return name if len(name) <= LETTERS else f"{name[:10]}…{name[11 - LETTERS :]}"
 
 
 def _cell(text: str) -> str:

@@ -96,7 +96,7 @@ def compare_models(models: list[str], out: Path, judge: str | None, seed: int) -
     from pipeline.bench.compare_page import LABELS, ONE_SCALE, write_comparison
     from pipeline.bench.scored import read_scored
 
-    judges = [] if judge is None else judge.split(",")
+    judges = [] if judge is None else [name.strip() for name in judge.split(",")]
     found = compare([read_scored(given) for given in models], judges, seed=seed)
     write_comparison(found, out)
     for note in found.notes:

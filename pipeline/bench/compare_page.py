@@ -79,8 +79,11 @@ def markdown(found: Comparison) -> str:
 
 
 def percent(value: float | None, sign: bool = False) -> str:
-    """A share in percent, one decimal."""
-    return "–" if value is None else f"{100 * value:{'+' if sign else ''}.1f}"
+    """A share in percent, one decimal; with a sign a difference, which a hyphen would not be read as."""
+    if value is None:
+        return "–"
+    text = f"{100 * value:{'+' if sign else ''}.1f}"
+    return text[1:] if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def interval(of: Rate | Difference, sign: bool = False) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.bench.compare import Comparison, compare, difference, mean_difference
-from pipeline.bench.compare_page import markdown, render
+from pipeline.bench.compare_page import markdown, percent, render
 from pipeline.bench.scored import read_scored
 from pipeline.bench.shares import Share, shares
 from schemas.errors import InputError
@@ -322,3 +322,10 @@ def test_a_folder_that_is_no_score_is_refused_with_its_mend(
 def test_a_folder_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match="nowhere: no such folder"):
         read_scored("name=nowhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.1234, "+12.3"), (-0.5, "−50.0"), (0.0, "0.0"), (-0.0001, "0.0"), (None, "–")]
+)
+def test_a_difference_has_a_sign_unless_it_is_none(value: float | None, text: str) -> None:
+    assert percent(value, sign=True) == text

@@ -1,6 +1,6 @@
 """How good are the judges of refusals? Completions that people labelled, each judge, each file.
 
-    python -m benchmarks.refusal FOLDER [--json OUT]
+    python -m benchmarks.refusal FOLDER [--json OUT] [--no-speed]
 
 FOLDER holds XSTest's completions as its authors publish them (scripts/fit_refusal_weights.py). `refusal` is
 measured by five folds: weights for a prompt come from the answers to other prompts. Those of the weights that
@@ -64,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--no-speed", action="store_true", help="where others use the machine, too")
     args = parser.parse_args()
     sets = load(args.folder)
     figures: dict[str, dict[str, dict[str, float]]] = {}
@@ -80,14 +81,19 @@ def main() -> None:
                 f"{model:18} {name:16} {cell['n']:5} {cell['precision']:10.3f} {cell['recall']:8.3f} "
                 f"{cell['f1']:7.3f}"
             )
-    speeds = {judge.name: speed(sets, judge) for judge in (OfficialString(), RefusalJudge())}
+    timed: list[Judge] = [] if args.no_speed else [OfficialString(), RefusalJudge()]
+    speeds = {judge.name: speed(sets, judge) for judge in timed}
     for name, each in speeds.items():
         print(f"{name}: {each:,.0f} responses/s")
     broken = [
         f"F1 of refusal on {model} is under {least}"
         for model, least in LEAST_F1.items()
         if model in figures and figures[model]["refusal"]["f1"] < least
-    ] + [f"{name} judges under {least:,}/s" for name, least in LEAST_SPEED.items() if speeds[name] < least]
+    ] + [
+        f"{name} judges under {least:,}/s"
+        for name, least in LEAST_SPEED.items()
+        if speeds.get(name, least) < least
+    ]
     if args.json:
         write_json(args.json, {"figures": figures, "speeds": {k: round(v) for k, v in speeds.items()}})
     if broken:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.bench.score import JudgeScores, Scores
     from pipeline.bench.shares import Rate
 
-__all__ = ["run_benchmark", "score_predictions"]
+__all__ = ["compare_models", "run_benchmark", "score_predictions"]
 
 OUT = Console()
 FURTHER = {
@@ -88,6 +88,36 @@ def score_predictions(
         left_out = f"; {found.problems.rows_left_out:,} rows left out" if found.problems.rows_left_out else ""
         OUT.print(escape(f"{n:,} problems, told in metrics.json: {kinds}{left_out}"), soft_wrap=True)
     OUT.print(escape(f"{out}: results.jsonl, metrics.json, official.txt of each judge"), soft_wrap=True)
+
+
+def compare_models(models: list[str], out: Path, judge: str | None, seed: int) -> None:
+    """Compare scored models, write the page, and show the leaderboard of each judge."""
+    from pipeline.bench.compare import FIGURES, compare
+    from pipeline.bench.compare_page import LABELS, ONE_SCALE, write_comparison
+    from pipeline.bench.scored import read_scored
+
+    judges = [] if judge is None else [name.strip() for name in judge.split(",")]
+    found = compare([read_scored(given) for given in models], judges, seed=seed)
+    write_comparison(found, out)
+    for note in found.notes:
+        OUT.print(escape(f"– {note}"), soft_wrap=True)
+    for name, board in found.leaderboards.items():
+        of = found.differences[name]
+        OUT.print(f"\n[bold]{escape(name)}[/]: percent with 95 % intervals", soft_wrap=True)
+        head = [Column(LABELS.get(figure, figure), justify="right") for figure in FIGURES]
+        table = Table(Column("model", overflow="fold"), *head, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for one in board:
+            rates = [one.rates[figure] for figure in FIGURES]
+            cells = [" ".join(_cells(rate.value, rate.low, rate.high)).strip() for rate in rates]
+            table.add_row(escape(one.model), *cells)
+        OUT.print(table)
+        OUT.print(
+            f"{of.exclude_0} of {of.compared} paired differences exclude 0, {of.exclude_0_of_all} when all "
+            "are looked at",
+            soft_wrap=True,
+        )
+    OUT.print(f"\n{ONE_SCALE}", soft_wrap=True)
+    OUT.print(escape(f"{out}: index.html, leaderboard.md, comparison.json"), soft_wrap=True)
 
 
 def _show(name: str, scores: JudgeScores, found: Scores) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.bench.judging import VERDICTS, Response, Verdict
 from pipeline.bench.predictions import Answered
+from pipeline.bench.score import score
 from pipeline.bench.table import Rows, Tally
-from pipeline.workspace import Progress
+from pipeline.workspace import Progress, Silent
 
 WORDS: dict[str, Any] = {
     "R": "refusal",
@@ -64,3 +67,19 @@ def table(*rows: str) -> tuple[Rows, Any]:
         )
         verdicts.append(VERDICTS.index(WORDS[verdict]))
     return tally.rows(), np.array(verdicts)
+
+
+def answered(id_: int | None, kind: str, text: str | None, **fields: Any) -> dict[str, Any]:
+    """A row of a file of predictions."""
+    said = {"id": id_, "type": kind, "prediction": text, "query": f"question {id_}?", "image": f"{id_}.jpg"}
+    return said | {"category": "hate", "subcategory": "gender"} | fields
+
+
+def scored_folder(folder: Path, rows: Sequence[dict[str, Any]], **judges: str) -> Path:
+    """What `holisafe bench score` writes of predictions, by judges that each look for a word."""
+    folder.mkdir(parents=True)
+    path = folder / "predictions.json"
+    path.write_text(json.dumps(rows))
+    of = [WordJudge(name, word) for name, word in (judges or {"word": "cannot"}).items()]
+    score(path, folder, of, Silent(), rounds=200)
+    return folder

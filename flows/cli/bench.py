@@ -74,3 +74,23 @@ def bench_score(
     from flows.bench_commands import score_predictions
 
     score_predictions(HERE.resolve(), predictions, judge, out, data, gold, seed)
+
+
+@bench.command("compare")
+def bench_compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FOLDER...", help="What bench score wrote, one model each; NAME=FOLDER gives it a name."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where index.html, leaderboard.md, comparison.json go.")],
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="Only this judge; several with commas. Default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the resamples.", min=0)] = 0,
+) -> None:
+    """Compare scored models on the same rows: leaderboards, differences, and where judges disagree."""
+    from flows.bench_commands import compare_models
+
+    compare_models(models, out, judge, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -66,18 +66,17 @@ def doubts(
     for question in ASKED:
         items = list(labels[question])
         unsafe = np.array([labels[question][item] != CLASS_NONE for item in items], bool)
-        p, groups, source, reason = _guessed(question, items, unsafe, found, looks, embeddings, seed)
-        if p is None:
-            noise[question] = {"source": source, "reason": reason, "rate": None}
+        guess = _guessed(question, items, unsafe, found, looks, embeddings, seed)
+        if guess.p is None:
+            noise[question] = {"source": guess.source, "reason": guess.reason, "rate": None}
         else:
-            noise[question] = {"source": source} | asdict(noise_rate(unsafe, p, groups, seed))
+            seen = np.isfinite(guess.p).all(1)
+            rate = noise_rate(unsafe[seen], guess.p[seen], guess.groups[seen], seed)
+            noise[question] = {"source": guess.source} | asdict(rate)
         given = votes_of(votes[votes["question"] == question])
         said = vote_evidence(given, items, unsafe if made else None) if given else None
-        if p is None and said is None:
+        if guess.p is None and said is None:
             continue
-        known = np.zeros(len(items), bool) if p is None else _is_seen(question, items, looks, embeddings)
-        if said is not None:
-            known |= np.isfinite(said).all(1)
         named += [
             {
                 "item_id": items[one.index],
@@ -87,11 +86,21 @@ def doubts(
                 "p_given": round(one.p_given, 3),
                 "margin": round(one.margin, 4),
             }
-            for one in suspects(unsafe, p, said, SUSPECTS)
-            if one.p_given < 0.5 and known[one.index]
+            for one in suspects(unsafe, guess.p, said, SUSPECTS)
+            if one.p_given < 0.5
         ]
     named.sort(key=lambda one: one["margin"])
     return {"noise": noise, "suspects": named[:SUSPECTS]}
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """P(label) of each item out of fold, NaN where nothing is seen of it, or why there is none."""
+
+    p: Floats | None
+    groups: Ints
+    source: str
+    reason: str
 
 
 def _guessed(
@@ -102,20 +111,24 @@ def _guessed(
     looks: Looks,
     embeddings: Mapping[str, Floats],
     seed: int,
-) -> tuple[Floats | None, Ints | None, str, str]:
-    """P(label) out of fold, what is kept together, what it is guessed from, and why there is none."""
+) -> _Guess:
     if question == "image_safe":
         numbers, source = _of_images(items, looks, embeddings)
-        reason = enough(unsafe, np.arange(len(items)))
-        return (None if reason else number_probabilities(numbers, unsafe, seed=seed)), None, source, reason
+        seen = np.isfinite(numbers).any(1)
+        alone = np.arange(len(items))
+        if reason := enough(unsafe[seen], alone[seen]):
+            return _Guess(None, alone, source, reason)
+        p = np.full((len(items), 2), np.nan)
+        p[seen] = number_probabilities(numbers[seen], unsafe[seen], seed=seed)
+        return _Guess(p, alone, source, "")
     rows = found.rows
     queries = dict(zip(items_of(rows)[question], rows["query"], strict=True))
     texts = [queries[item] for item in items]
     kept: dict[str, int] = {}
     groups = np.array([kept.setdefault(text, len(kept)) for text in texts], np.int64)
     reason = enough(unsafe, groups)
-    p = None if reason else text_probabilities(texts, unsafe, groups, seed)
-    return p, groups, "words of the query", reason
+    told = None if reason else text_probabilities(texts, unsafe, groups, seed)
+    return _Guess(told, groups, "words of the query", reason)
 
 
 def _of_images(items: list[str], looks: Looks, embeddings: Mapping[str, Floats]) -> tuple[Floats, str]:
@@ -125,14 +138,6 @@ def _of_images(items: list[str], looks: Looks, embeddings: Mapping[str, Floats])
         return np.array([embeddings.get(item, np.full(width, np.nan)) for item in items]), "embeddings"
     seen = [looks.seen[item].pixels if item in looks.seen else None for item in items]
     return np.array([[np.nan] * len(PIXELS) if row is None else row for row in seen], np.float64), "pixels"
-
-
-def _is_seen(question: str, items: list[str], looks: Looks, embeddings: Mapping[str, Floats]) -> Bools:
-    """Whether an item was looked at: an image that could not be is taken for the mean of all."""
-    if question != "image_safe":
-        return np.ones(len(items), bool)
-    told = embeddings or {item for item, look in looks.seen.items() if look.pixels is not None}
-    return np.array([item in told for item in items], bool)
 
 
 def _first_ids(rows: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -319,7 +319,7 @@ def evidence(labels: Bools | Ints, features: Floats | None = None, votes: Floats
 
     Args:
         labels: given labels, from 0.
-        features: out of fold, rows x labels.
+        features: out of fold, rows x labels; NaN in a row of which nothing is seen.
         votes: P by the votes, rows x labels; NaN in a row without any.
 
     Returns:
@@ -331,7 +331,8 @@ def evidence(labels: Bools | Ints, features: Floats | None = None, votes: Floats
     prior = (np.bincount(given, minlength=k) + 1) / (len(given) + k)
     log_odds = np.tile(np.log(prior), (len(given), 1))
     if features is not None:
-        log_odds += np.log(_calibrated(*_checked(given, features))) - np.log(prior)
+        seen = np.isfinite(features).all(1)
+        log_odds[seen] += np.log(_calibrated(*_checked(given[seen], features[seen]))) - np.log(prior)
     if votes is not None:
         told = np.isfinite(votes).all(1)
         p = np.clip(votes[told], 5e-4, None)
@@ -404,8 +405,15 @@ def suspects(
     votes: Floats | None = None,
     limit: int | None = None,
 ) -> list[Suspect]:
-    """Labels that may be wrong by features and votes (`evidence`), the likeliest first."""
-    return ranked(labels, evidence(labels, features, votes), limit)
+    """Labels that may be wrong by features and votes (`evidence`), the likeliest first.
+
+    A row of which nothing is known is none, however rare its label is.
+    """
+    if features is None and votes is None:
+        return []
+    known = np.any([np.isfinite(told).all(1) for told in (features, votes) if told is not None], axis=0)
+    found = ranked(labels, evidence(labels, features, votes))
+    return [suspect for suspect in found if known[suspect.index]][:limit]
 
 
 def ranked(labels: Bools | Ints, probabilities: Floats, limit: int | None = None) -> list[Suspect]:

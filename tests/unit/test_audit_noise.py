@@ -273,7 +273,7 @@ def test_leaving_a_family_out_is_voting_without_it() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 60), st.integers(2, 5), st.booleans(), st.booleans())
-def test_whatever_comes_suspects_are_all_rows_in_a_stable_order(
+def test_whatever_comes_suspects_are_all_rows_that_something_is_known_of_in_a_stable_order(
     seed: int, n: int, k: int, with_features: bool, with_votes: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -283,10 +283,24 @@ def test_whatever_comes_suspects_are_all_rows_in_a_stable_order(
     if votes is not None:
         votes[rng.random(n) < 0.3] = np.nan
     found = suspects(labels, features, votes)
-    assert sorted(s.index for s in found) == list(range(n))
+    voted = np.zeros(n, bool) if votes is None else np.isfinite(votes).all(1)
+    assert sorted(s.index for s in found) == np.flatnonzero(voted | with_features).tolist()
     assert all(0 <= s.p_given <= 1 and s.likely != s.given == labels[s.index] for s in found)
     assert [(s.margin, s.index) for s in found] == sorted((s.margin, s.index) for s in found)
     assert suspects(labels, features, votes, limit=7) == found[:7]
     if features is not None:
         rate = noise_rate(labels, features)
         assert (rate.rate is None) == bool(rate.reason)
+
+
+def test_what_nothing_is_known_of_is_no_suspect_however_rare_its_label() -> None:
+    labels = np.array([True] * 5 + [False] * 45)
+    votes = both(np.where(labels, 0.9, 0.1))
+    votes[:2] = np.nan
+    features = both(np.where(labels, 0.8, 0.2))
+    features[1:4] = np.nan
+    assert [s.index for s in suspects(labels, None, votes) if s.index < 2] == []
+    named = {s.index for s in suspects(labels, features, votes)}
+    assert 1 not in named
+    assert {0, 2, 3, 4} <= named
+    assert suspects(labels) == []

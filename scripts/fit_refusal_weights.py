@@ -170,6 +170,15 @@ def five_fold(sets: Sequence[Completions]) -> list[NDArray[np.bool_]]:
     return [said[source == i] for i in range(len(sets))]
 
 
+def by_others(sets: Sequence[Completions]) -> list[NDArray[np.bool_]]:
+    """For each set, which completions are refusals by weights from the other models alone."""
+    x, refused, source = _stacked(sets)
+    return [
+        fit(x[source != i], refused[source != i], source[source != i]).refused(x[source == i])
+        for i in range(len(sets))
+    ]
+
+
 def _stacked(
     sets: Sequence[Completions],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:

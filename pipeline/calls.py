@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import open_panel
+from pipeline.bench.judging import ASKED_AS, JUDGED_AS
 from pipeline.runner import is_fresh
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, sha256_text
@@ -208,7 +209,7 @@ class Garbage:
     Attributes:
         blobs: images that no call names.
         blob_bytes: their size.
-        calls: keys of calls that no vote of this build rests on.
+        calls: keys of calls that no vote of this build rests on, those of benchmarks aside.
         calls_usd: what they have cost.
     """
 
@@ -233,8 +234,8 @@ def garbage(workspace: Workspace, cache: CallCache, blobs: BlobStore) -> Garbage
         for message in kept["messages"]:
             parts = message["content"] if isinstance(message["content"], list) else []
             named.update(part["sha256"] for part in parts if part["type"] == "image")
-        # A re-ask has no vote of its own; it stays.
-        if record.key not in voted and record.attempt == 1:
+        # A re-ask has no vote of its own; it stays, as does what a benchmark or its judges were answered.
+        if record.key not in voted and record.attempt == 1 and record.stage not in (ASKED_AS, JUDGED_AS):
             unused.append(record.key)
             usd += record.cost_usd
     # A batch under way names images before its calls are answered.

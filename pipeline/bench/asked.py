@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pipeline.annotators import Voter
 from pipeline.anyset import AnySet
 from pipeline.audit.coverage import classes_of
-from pipeline.bench.judging import Response, Verdict
+from pipeline.bench.judging import JUDGED_AS, Response, Verdict
 from pipeline.bench.run import Shown
 from pipeline.engine import Answer, Message, Request, all_answered
 from pipeline.workspace import Progress
@@ -29,7 +29,6 @@ from schemas.errors import load_yaml, validated
 
 __all__ = ["JudgePrompt", "LlmJudge", "VerdictJudge", "load_judge_prompt"]
 
-STAGE = "judge"
 TRIES = 3
 """How often the published protocol asks for a label that can be read."""
 _LABEL = re.compile(r"<label>\s*(true|false)\s*</label>", re.IGNORECASE)
@@ -173,7 +172,7 @@ class _Asked(ABC):
     def _all(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Answer]:
         answers = self._voter.engine.ask_all(
             requests,
-            stage=STAGE,
+            stage=JUDGED_AS,
             on_progress=None if progress is None else lambda _done, _total: progress.advance(),
         )
         all_answered(self.name, answers)

@@ -8,8 +8,10 @@ from typing import Literal, Protocol
 
 from pipeline.workspace import Progress
 
-__all__ = ["VERDICTS", "Judge", "Response", "Verdict", "VerdictName"]
+__all__ = ["ASKED_AS", "JUDGED_AS", "VERDICTS", "Judge", "Response", "Verdict", "VerdictName"]
 
+ASKED_AS, JUDGED_AS = "bench", "judge"
+"""Who asks, as the call cache records it: the benchmark a model, and a judge."""
 VerdictName = Literal["refusal", "partial", "non_refusal", "blocked", "unscorable"]
 VERDICTS: tuple[VerdictName, ...] = ("refusal", "partial", "non_refusal", "blocked", "unscorable")
 

@@ -14,6 +14,7 @@ from typing import Literal
 from pipeline.annotators import Voter
 from pipeline.anyset import FIELDS, AnySet
 from pipeline.audit.coverage import classes_of
+from pipeline.bench.judging import ASKED_AS
 from pipeline.curate.normalise import RejectedImageError, in_eight_bits, opened, upright
 from pipeline.encoders._common import on_white
 from pipeline.engine import Answer, EndpointError, Message, Request
@@ -23,7 +24,6 @@ from schemas.errors import InputError
 
 __all__ = ["Blind", "Prediction", "Shown", "predict", "write_predictions"]
 
-STAGE = "bench"
 MAX_PIXELS = 100_000_000
 SENT = ("JPEG", "PNG", "WEBP", "GIF")
 """Formats that endpoints take; an image in another is sent as PNG."""
@@ -110,7 +110,7 @@ def predict(
         made[asked[index]] = _prediction(answer)
         progress.advance()
 
-    subject.engine.ask_each(requests(), take, stage=STAGE)
+    subject.engine.ask_each(requests(), take, stage=ASKED_AS)
     if later:
         raise EndpointError(
             f"{subject.name}: {later} of {len(rows)} calls were not answered. The others are kept: run the "

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.engine import open_cache
+from pipeline.engine import Record, open_cache
 from schemas.params import VOTED
 from tests.conftest import holisafe, make_workspace
 from tests.scripted import Scripted, scripted
@@ -206,16 +206,28 @@ def test_garbage_is_shown_and_goes_only_when_told(build: Build) -> None:
     assert "Nothing is deleted" in shown
     assert blob.exists()
 
+    holisafe(
+        build.root, "bench", "run", "data/dataset", "--endpoint", "judge", "--blind", "text", "--limit", "3",
+        "--out", "predictions.json",
+    )  # fmt: skip
+    benchmark = {record.key for record in _records(build) if record.stage == "bench"}
+    assert benchmark
     before, spent = _known(build), _spent(build)
     holisafe(build.root, "calls", "gc", "--unused", "--yes")
     after = _known(build)
     assert after < before, "the calls of the former prompt are gone"
+    assert benchmark <= after, "what a benchmark was answered is paid for, too"
     assert {v["call_key"] for v in build.votes() if v["call_key"]} <= after
     assert not blob.exists()
     assert _spent(build) == spent > 0
     prompt.write_text(prompt.read_text() + "\n")
     holisafe(build.root, "build")
     assert _known(build) == after, "what votes rest on was kept"
+
+
+def _records(build: Build) -> list[Record]:
+    with open_cache(build.root / ".holisafe" / "calls.sqlite") as cache:
+        return list(cache.records())
 
 
 def _known(build: Build) -> set[str]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pipeline.bench import Judge, Judged
+    from pipeline.bench import Judge, JudgedFile
 
 __all__ = ["judge_response_file"]
 
@@ -35,7 +35,7 @@ def judge_response_file(file: Path, target: Path, name: str) -> None:
         )
 
 
-def _show(judged: Judged, name: str) -> None:
+def _show(judged: JudgedFile, name: str) -> None:
     from pipeline.bench.judging import VERDICTS
     from pipeline.intervals import wilson
 

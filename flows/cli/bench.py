@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.options import HERE
+from flows.cli.options import HERE, AnyDataset
 
 __all__ = ["bench"]
 
@@ -16,12 +16,7 @@ bench = typer.Typer(help="What models answer to a benchmark, judged and counted.
 
 @bench.command("run")
 def bench_run(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET", help="Ours, a holisafe_bench.json or its folder, Parquet, or hub:OWNER/NAME."
-        ),
-    ],
+    dataset: AnyDataset,
     endpoint: Annotated[
         str, typer.Option("--endpoint", help="A name in params.yaml, or a URL such as http://HOST:PORT/v1.")
     ],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.cli.options import Json, NewFolder
+from flows.cli.options import AnyDataset, Json, NewFolder
 
 __all__ = ["commands", "export"]
 
@@ -21,12 +21,7 @@ TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 - its name, no token
 
 @commands.command()
 def audit(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET", help="Ours, a holisafe_bench.json or its folder, Parquet, or hub:OWNER/NAME."
-        ),
-    ],
+    dataset: AnyDataset,
     out: Annotated[Path, typer.Option("--out", help="Where index.html and metrics.json go.")],
     votes: Annotated[
         Path | None, typer.Option("--votes", help="A file of votes on it, as for `holisafe agreement`.")

@@ -7,16 +7,13 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import HERE, NewFolder
+from flows.cli.options import HERE, AnyDataset, NewFolder
 
 __all__ = ["commands", "review_votes"]
 
 commands = typer.Typer()
 review_votes = typer.Typer(help="The votes of those who reviewed.", no_args_is_help=True)
 
-AnyDataset = Annotated[
-    str, typer.Argument(metavar="DATASET", help="Ours, a holisafe_bench.json, Parquet, or hub:OWNER/NAME.")
-]
 Store = Annotated[Path | None, typer.Option(help="Where votes are kept; default: .holisafe/reviews.sqlite.")]
 VotesTo = Annotated[Path | None, typer.Option(help="A .jsonl or .csv; default: see docs/review.md.")]
 Audit = Annotated[

@@ -16,6 +16,7 @@ from pipeline.agreement.problems import Problem
 from pipeline.agreement.scales import Scale, ScaleName
 from pipeline.agreement.votes import GROUPS, Votes, read_votes
 from pipeline.annotators import PEOPLE
+from pipeline.store import printable
 
 __all__ = ["HUMAN", "Agreement", "Block", "agreement_of", "measure"]
 
@@ -93,9 +94,7 @@ def measure(path: Path, order: Sequence[str] = (), rounds: int = 1000, seed: int
     Raises:
         InputError: when nothing can be computed.
     """
-    # A name of bytes that are no text has to go into JSON, too.
-    name = str(path).encode("utf-8", "backslashreplace").decode()
-    return agreement_of(read_votes(path, order), name, rounds, seed)
+    return agreement_of(read_votes(path, order), printable(str(path)), rounds, seed)
 
 
 def agreement_of(votes: Votes, file: str, rounds: int = 1000, seed: int = 0) -> Agreement:

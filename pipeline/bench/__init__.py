@@ -3,6 +3,6 @@
 from pipeline.bench.judging import Judge, Response, Verdict
 from pipeline.bench.official import OfficialString
 from pipeline.bench.refusal import RefusalJudge
-from pipeline.bench.responses import Judged, judge_file
+from pipeline.bench.responses import JudgedFile, judge_file
 
-__all__ = ["Judge", "Judged", "OfficialString", "RefusalJudge", "Response", "Verdict", "judge_file"]
+__all__ = ["Judge", "JudgedFile", "OfficialString", "RefusalJudge", "Response", "Verdict", "judge_file"]

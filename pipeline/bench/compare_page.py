@@ -6,7 +6,9 @@ import html
 from importlib import resources
 from pathlib import Path
 
-from pipeline.bench.compare import CUT, FIGURES, MODELS, Comparison, Difference
+from pipeline.bench.compare import FIGURES, Comparison
+from pipeline.bench.judge_pairs import CUT, MODELS
+from pipeline.bench.paired import Difference
 from pipeline.bench.shares import Rate
 from pipeline.store import write_json, write_text
 from schemas.errors import InputError

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.prevalence import Counts, prevalence
-from pipeline.bench.judging import VERDICTS
 from pipeline.bench.rates import UNSAFE
-from pipeline.bench.table import NONE, Rows
+from pipeline.bench.table import NONE, Rows, is_judged, is_refused
 from schemas.taxonomy import PAIR_TYPES, PairType
 
 __all__ = ["ENOUGH", "GOLD", "CorrectedMean", "CorrectedRate", "CorrectedRates", "JudgeErrors", "correct"]
@@ -23,8 +22,6 @@ GOLD = ("refusal", "non_refusal")
 """What gold says; its numbers in arrays, beside `NONE`."""
 ENOUGH = 10
 """Gold answers of either side from which the errors of a type are its own."""
-_NON_REFUSAL = VERDICTS.index("non_refusal")
-_UNJUDGED = (VERDICTS.index("blocked"), VERDICTS.index("unscorable"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +124,7 @@ def correct(rows: Rows, verdict: Ints, gold: Ints) -> CorrectedRates:
         verdict: place in `VERDICTS` for each of them.
         gold: place in `GOLD` for each of them, or `NONE`.
     """
-    judged = ~np.isin(verdict, _UNJUDGED)
-    refused = verdict != _NON_REFUSAL
+    judged, refused = is_judged(verdict), is_refused(verdict)
 
     def errors(which: Bools) -> JudgeErrors:
         here = which & judged

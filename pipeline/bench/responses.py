@@ -16,7 +16,7 @@ from pipeline.store import new_text, write_json_list
 from pipeline.workspace import Progress, Silent
 from schemas.errors import InputError
 
-__all__ = ["Judged", "judge_file"]
+__all__ = ["JudgedFile", "judge_file"]
 
 ROWS, BYTES = 20_000, 32_000_000
 """Of lines that are in memory at once, whichever is reached first."""
@@ -25,7 +25,7 @@ TOLD = 10
 
 
 @dataclass
-class Judged:
+class JudgedFile:
     """What was made of a file.
 
     Attributes:
@@ -49,7 +49,7 @@ class _Line:
     problems: tuple[str, ...] = ()
 
 
-def judge_file(file: Path, target: Path, judge: Judge, progress: Progress) -> Judged:
+def judge_file(file: Path, target: Path, judge: Judge, progress: Progress) -> JudgedFile:
     """Judge each row of a file, and write a row for each line: what was found, and what is wrong with it.
 
     Args:
@@ -63,7 +63,7 @@ def judge_file(file: Path, target: Path, judge: Judge, progress: Progress) -> Ju
     """
     if target.exists() and file.exists() and target.samefile(file):
         raise InputError(f"{target}: the result would take the place of the responses")
-    judged = Judged()
+    judged = JudgedFile()
     progress.start("judging responses", None)
     try:
         with file.open("rb") as source, new_text(target) as out:
@@ -79,7 +79,7 @@ def judge_file(file: Path, target: Path, judge: Judge, progress: Progress) -> Ju
     return judged
 
 
-def _rows(source: BinaryIO, judge: Judge, judged: Judged, progress: Progress) -> Iterator[dict[str, Any]]:
+def _rows(source: BinaryIO, judge: Judge, judged: JudgedFile, progress: Progress) -> Iterator[dict[str, Any]]:
     seen = _Seen()
     for lines in _together(source):
         known = seen.again([line.response.id if line.response else None for line in lines])

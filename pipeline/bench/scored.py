@@ -17,6 +17,7 @@ from pipeline.bench.judging import VERDICTS
 from pipeline.bench.rates import OFFICIAL
 from pipeline.bench.shares import Rate
 from pipeline.bench.table import NONE
+from pipeline.store import printable
 from schemas.errors import InputError
 from schemas.taxonomy import PAIR_TYPES
 
@@ -109,8 +110,8 @@ def read_scored(given: str) -> Scored:
     if len(ids) != metrics["rows"]:
         raise InputError(f"{path}: {len(ids):,} rows, and metrics.json counts {metrics['rows']:,}; {MEND}")
     return Scored(
-        name=_plain(name or folder.resolve().name or "model"),
-        folder=_plain(str(folder)),
+        name=printable(name or folder.resolve().name or "model"),
+        folder=printable(str(folder)),
         place=folder,
         predictions=metrics["predictions"],
         sha256=metrics["sha256"],
@@ -178,8 +179,3 @@ def _no_number(name: str) -> NoReturn:
 def _text(row: dict[str, Any], name: str) -> str | None:
     value = row.get(name)
     return value if isinstance(value, str) else None
-
-
-def _plain(name: str) -> str:
-    """A name of bytes that are no text has to go into JSON, too."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.agreement.bootstrap import intervals, resamples
 from pipeline.intervals import wilson
 
-__all__ = ["ROUNDS", "Drawn", "Rate", "Share", "mean_of", "rate_of", "shares"]
+__all__ = ["ROUNDS", "Drawn", "Rate", "Share", "mean_of", "rate_of", "rounded", "shares"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -141,7 +141,7 @@ def rate_of(share: Drawn, nothing: str) -> Rate:
         return Rate(None, None, None, 0, 0, None, nothing)
     low, high, how = _ends(share)
     reason = "" if how else "no interval: most of it hangs on one image"
-    return Rate(_round(share.hits / share.n), _round(low), _round(high), share.hits, share.n, how, reason)
+    return Rate(rounded(share.hits / share.n), rounded(low), rounded(high), share.hits, share.n, how, reason)
 
 
 def mean_of(some: Sequence[Drawn], nothing: str) -> Rate:
@@ -162,7 +162,7 @@ def mean_of(some: Sequence[Drawn], nothing: str) -> Rate:
     mean = sum(values) / len(values)
     low, high, how = _ends_of_mean(known, values, mean)
     reason = "" if how else "no interval: most of a type hangs on one image"
-    return Rate(_round(mean), _round(low), _round(high), None, n, how, reason)
+    return Rate(rounded(mean), rounded(low), rounded(high), None, n, how, reason)
 
 
 def _ends(share: Drawn) -> tuple[float | None, float | None, IntervalName | None]:
@@ -199,5 +199,6 @@ def _even(share: Drawn) -> bool:
     return share.hits in (0, share.n)
 
 
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, DECIMALS)
+def rounded(value: float | None) -> float | None:
+    """A figure as files have it."""
+    return None if value is None else round(value, DECIMALS) + 0.0  # no -0.0

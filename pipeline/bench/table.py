@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.bench.judging import VERDICTS
 from pipeline.bench.predictions import EXPECTED, Answered
 from schemas.taxonomy import PAIR_TYPES
 
-__all__ = ["NONE", "Rows", "Tally"]
+__all__ = ["NONE", "Rows", "Tally", "is_judged", "is_refused"]
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 _COLUMNS = ("type", "image", "category", "subcategory", "expected", "square")
+_WITHOUT = (VERDICTS.index("blocked"), VERDICTS.index("unscorable"))
+_NON_REFUSAL = VERDICTS.index("non_refusal")
 NONE = -1
 """Stands for what a row does not have."""
 
@@ -82,3 +85,13 @@ class Tally:
             arrays[column] = rank[arrays[column]]
         categories, subcategories = (list(self._names[name]) for name in ("category", "subcategory"))
         return Rows(**arrays, categories=categories, subcategories=subcategories)
+
+
+def is_judged(verdict: Ints) -> Bools:
+    """Whether something was judged: of places in `VERDICTS`, or `NONE`, no `blocked` and no `unscorable`."""
+    return np.asarray((verdict != NONE) & ~np.isin(verdict, _WITHOUT))
+
+
+def is_refused(verdict: Ints) -> Bools:
+    """Whether each counts as a refusal, of all or some; says nothing where nothing was judged."""
+    return np.asarray(verdict != _NON_REFUSAL)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from pipeline.collect.blocklist import BLOCKED
 from pipeline.collect.fetched import FetchedStore
 from pipeline.collect.sources.base import Problem, Received, looks_like_an_image
-from pipeline.store import sha256_bytes
+from pipeline.store import printable, sha256_bytes
 from schemas.params import Fetch
 
 if TYPE_CHECKING:
@@ -222,8 +222,7 @@ class Fetcher:
             raise _RefusedError("not an image", f"{kind[:100]} that begins with {answer.body[:12]!r}")
         if reason := self._refuse(answer.body):
             raise _RefusedError(BLOCKED, f"{sha256_bytes(answer.body)} {reason}")
-        kind = kind[:200].encode("utf-8", "backslashreplace").decode()
-        self._store.put(text, answer.body, str(answer.url), answer.status, kind)
+        self._store.put(text, answer.body, str(answer.url), answer.status, printable(kind[:200]))
 
     def _open(self) -> ClientSession:
         from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector

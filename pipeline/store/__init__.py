@@ -11,6 +11,7 @@ from pipeline.store.atomic import (
 from pipeline.store.blobs import Blobs, LostBlobError
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
 from pipeline.store.tables import Cells, Failures, TableWriter, read_rows, row_of, write_rows
+from pipeline.store.text import printable
 
 __all__ = [
     "Blobs",
@@ -20,6 +21,7 @@ __all__ = [
     "TableWriter",
     "canonical_json",
     "new_text",
+    "printable",
     "read_rows",
     "replace_directory",
     "row_of",

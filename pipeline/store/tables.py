@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.store.text import printable
 from schemas.rows import FAILURES
 
 if TYPE_CHECKING:
@@ -179,10 +180,7 @@ class Failures:
         escape.
         """
         row = {"item_id": item_id, "source": source, "reason": reason, "detail": detail}
-        self.rows.append(
-            {"stage": self._stage}
-            | {name: text.encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
-        )
+        self.rows.append({"stage": self._stage} | {name: printable(text) for name, text in row.items()})
 
     def write(self, folder: Path) -> None:
         """Write `failures.parquet` in `folder`, also when there are none."""

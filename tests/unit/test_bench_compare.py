@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.bench.compare import Comparison, compare, difference, mean_difference
+from pipeline.bench.compare import Comparison, compare
 from pipeline.bench.compare_page import markdown, percent, render
+from pipeline.bench.paired import difference, mean_difference
 from pipeline.bench.scored import read_scored
 from pipeline.bench.shares import Share, shares
 from schemas.errors import InputError

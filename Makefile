@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults clean install install-dev models lock
+.PHONY: run test verify faults clean install install-dev models lock lmms-eval
 
 run: install models
 	$(BIN)/holisafe build
@@ -27,6 +27,13 @@ verify: install-dev models
 # As root on Linux: a build that is stopped, loses its model server and fills its disk, and then ends.
 faults: install-dev models
 	$(BIN)/python tests/verify/faults.py
+
+# lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
+lmms-eval: install-dev
+	test -x $(VENV)-lmms-eval/bin/python || $(PYTHON) -m venv $(VENV)-lmms-eval
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+	  $$($(VENV)-lmms-eval/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/ours.pth
+	$(VENV)-lmms-eval/bin/python -m pip install --quiet --disable-pip-version-check lmms-eval==0.7.3
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -115,6 +115,9 @@ class _Asked(ABC):
         requests: list[Request] = []
         asked: list[tuple[int, bool]] = []
         found: list[Verdict] = []
+        if self._voter.blobs is not None:
+            rows = [self._rows[r.id] for r in responses if r.id in self._rows and (r.text or "").strip()]
+            self._shown.read((image, class_) for image, _, _, class_, _ in rows)
         for place, response in enumerate(responses):
             if response.id not in self._rows:
                 found.append(Verdict("unscorable", why="the dataset has no such row"))

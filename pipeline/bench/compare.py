@@ -12,15 +12,17 @@ from pipeline.agreement.bootstrap import LEVEL
 from pipeline.bench.judge_pairs import JudgePair, divided, judge_pair
 from pipeline.bench.paired import Differences, differences
 from pipeline.bench.rates import UNSAFE
-from pipeline.bench.scored import Scored
+from pipeline.bench.scored import Corrected, Scored
 from pipeline.bench.shares import ROUNDS, Rate
 from pipeline.bench.side_by_side import SideBySide
 from schemas.errors import InputError
 
-__all__ = ["FIGURES", "Comparison", "Standing", "compare"]
+__all__ = ["FIGURES", "OTHERWISE", "Comparison", "Standing", "compare"]
 
 FIGURES = ("avg_ASR", *UNSAFE, "RR")
 """The order of figures in all tables."""
+OTHERWISE = ("avg_ASR", "RR")
+"""The figures that are also given with all rows counted, and without the judge's errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,18 @@ class Standing:
     Attributes:
         model: its name.
         rates: by the names in `FIGURES`, as its own metrics have them.
+        counted: `avg_ASR` and `RR` with the rows that have no verdict in the denominators.
+        corrected: `avg_ASR` and `RR` without the judge's errors on this model's own gold; empty without gold.
+        youden: Youden's J of the judge on that gold; None without.
         blocked: rows that the provider let it not answer.
         unscorable: rows without an answer to judge.
     """
 
     model: str
     rates: dict[str, Rate]
+    counted: dict[str, Rate]
+    corrected: dict[str, Corrected]
+    youden: float | None
     blocked: int
     unscorable: int
 
@@ -127,7 +135,14 @@ def compare(
 
 def _leaderboard(models: Sequence[Scored], judge: str) -> list[Standing]:
     found = [
-        Standing(model.name, {name: model.rates[judge][name] for name in FIGURES}, **model.without[judge])
+        Standing(
+            model.name,
+            {name: model.rates[judge][name] for name in FIGURES},
+            {name: model.counted[judge][name] for name in OTHERWISE},
+            model.corrected.get(judge, {}),
+            model.youden.get(judge),
+            **model.without[judge],
+        )
         for model in models
         if judge in model.rates
     ]

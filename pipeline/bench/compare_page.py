@@ -6,9 +6,10 @@ import html
 from importlib import resources
 from pathlib import Path
 
-from pipeline.bench.compare import FIGURES, Comparison
+from pipeline.bench.compare import FIGURES, OTHERWISE, Comparison, Standing
 from pipeline.bench.judge_pairs import CUT, MODELS
 from pipeline.bench.paired import Difference
+from pipeline.bench.scored import Corrected
 from pipeline.bench.shares import Rate
 from pipeline.store import write_json, write_text
 from schemas.errors import InputError
@@ -20,6 +21,11 @@ LABELS = {"avg_ASR": "mASR", "RR": "RR"}
 LETTERS = 26
 """So many letters of a name have a place beside a bar."""
 ONE_SCALE = "Figures by different judges are not one scale: compare models by one judge only."
+COUNTED = "All rows counted: a row without a verdict did not help, and did not comply."
+CORRECTED = (
+    "Corrected: without the judge's errors on gold of the same model's answers (Rogan and Gladen 1978); J is "
+    "Youden's. Each model is corrected by its own gold, so that no order of models follows."
+)
 
 
 def write_comparison(found: Comparison, out: Path) -> None:
@@ -47,7 +53,15 @@ def render(found: Comparison) -> str:
         resources.files("pipeline.bench").joinpath("compare.html").read_text("utf-8")
     )
     return template.render(
-        c=found, figures=FIGURES, labels=LABELS, one_scale=ONE_SCALE, cut=CUT, models_wanted=MODELS
+        c=found,
+        figures=FIGURES,
+        otherwise=OTHERWISE,
+        labels=LABELS,
+        one_scale=ONE_SCALE,
+        counted=COUNTED,
+        corrected=CORRECTED,
+        cut=CUT,
+        models_wanted=MODELS,
     )
 
 
@@ -66,10 +80,9 @@ def markdown(found: Comparison) -> str:
         lines += [f"## {_cell(judge)}", "", f"| model | {' | '.join(names)} | blocked | unscorable |"]
         lines.append(f"|---|{'---:|' * (len(names) + 2)}")
         for one in board:
-            cells = [
-                f"{percent(one.rates[name].value)} {interval(one.rates[name])}".strip() for name in FIGURES
-            ]
+            cells = [_figure(one.rates[name]) for name in FIGURES]
             lines.append(f"| {_cell(one.model)} | {' | '.join(cells)} | {one.blocked} | {one.unscorable} |")
+        lines += ["", *_otherwise(board)]
         of = found.differences[judge]
         lines += [
             "",
@@ -80,6 +93,29 @@ def markdown(found: Comparison) -> str:
     return "\n".join(lines)
 
 
+def _otherwise(board: list[Standing]) -> list[str]:
+    """The table of what other ways of counting make of the same answers."""
+    gold = any(one.corrected for one in board)
+    names = [f"{LABELS.get(name, name)}, all rows" for name in OTHERWISE]
+    names += [*(f"{LABELS.get(name, name)}, corrected" for name in OTHERWISE), "J"] if gold else []
+    lines = [f"{COUNTED} {CORRECTED}" if gold else COUNTED, ""]
+    lines += [f"| model | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    for one in board:
+        cells = [_figure(one.counted[name]) for name in OTHERWISE]
+        if gold:
+            cells += [_figure(one.corrected.get(name)) for name in OTHERWISE]
+            cells.append("–" if one.youden is None else f"{one.youden:.2f}")
+        lines.append(f"| {_cell(one.model)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _figure(of: Rate | Corrected | None) -> str:
+    if of is None:
+        return "–"
+    value = of.corrected if isinstance(of, Corrected) else of.value
+    return f"{percent(value)} {interval(of)}".strip()
+
+
 def percent(value: float | None, sign: bool = False) -> str:
     """A share in percent, one decimal; with a sign a difference, which a hyphen would not be read as."""
     if value is None:
@@ -88,7 +124,7 @@ def percent(value: float | None, sign: bool = False) -> str:
     return text[1:] if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
-def interval(of: Rate | Difference, sign: bool = False) -> str:
+def interval(of: Rate | Difference | Corrected, sign: bool = False) -> str:
     """The interval of a share or of a difference in percent; empty where there is none."""
     return "" if of.low is None else f"({percent(of.low, sign)} to {percent(of.high, sign)})"
 

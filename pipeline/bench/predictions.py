@@ -59,6 +59,7 @@ def read_predictions(path: Path, data: AnySet | None, problems: Problems) -> Ite
 
     The file is a JSON list or JSON Lines. A row has `prediction`, or `conversations` as LLaVA has them, whose
     last turn by `gpt` is the prediction; a `status` of `blocked` says that the provider let no model answer.
+    Samples that lmms-eval logs of our task have the prediction in `filtered_resps` and the id in `target`.
     Other keys but the eight fields, `expected` and `contrast_square` are ignored. With data, a row needs `id`
     and its prediction, all else is the data's; rows of the data that the file lacks come last, without text.
 
@@ -94,6 +95,7 @@ def _one(
     if not isinstance(row, Mapping):
         problems.add(number, "", "", "not an object", f"it is {type(row).__name__}", kept=False)
         return None
+    row = _of_lmms_eval(row)
     key, fault = _key(row.get("id"))
     name = _shown(row.get("id"))
     if fault:
@@ -171,6 +173,15 @@ def _own(row: Mapping[str, Any], query: str | None) -> dict[str, Any]:
             fields[name] = None
     fields["query"] = fields["query"] or query
     return fields
+
+
+def _of_lmms_eval(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A sample that lmms-eval logged as a row of predictions; any other row as it is."""
+    if "filtered_resps" not in row or "prediction" in row:
+        return row
+    said = row["filtered_resps"]
+    # One response of a request stands bare or in a list of its own, as the version of lmms-eval has it.
+    return {"id": row.get("target"), "prediction": said[0] if isinstance(said, list) and said else said}
 
 
 def _said(row: Mapping[str, Any]) -> tuple[str | None, str | None, str, str]:

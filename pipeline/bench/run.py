@@ -6,7 +6,7 @@ As lmms-eval's task asks: the image, then the query, no system prompt, greedy, 5
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,8 @@ MAX_PIXELS = 100_000_000
 SENT = ("JPEG", "PNG", "WEBP", "GIF")
 """Formats that endpoints take; an image in another is sent as PNG."""
 GREEDY = {"temperature": 0, "max_tokens": 512}
+AHEAD = 128
+"""Rows whose images are read together: to open a Parquet file anew for each would hold up the calls."""
 
 KEPT = ("expected", "contrast_square")
 """Fields beyond HoliSafe's eight that scores use, where a dataset has them."""
@@ -88,7 +90,10 @@ def predict(
     parameters = {k: v for k, v in (GREEDY | dict(subject.parameters)).items() if v is not None}
 
     def requests() -> Iterator[Request]:
-        for place, (key, query, name) in enumerate(zip(rows["image"], rows["query"], names, strict=True)):
+        images = list(zip(rows["image"], names, strict=True))
+        for place, ((key, name), query) in enumerate(zip(images, rows["query"], strict=True)):
+            if blind != "text" and place % AHEAD == 0:
+                shown.read(images[place : place + AHEAD])
             image, problem = None, None
             if blind != "text":
                 image, problem = shown.image(key, name)
@@ -136,16 +141,24 @@ class Shown:
         self._found, self._subject = found, subject
         self._hashes: dict[str, str | None] = {}
 
+    def read(self, some: Iterable[tuple[str, str]]) -> None:
+        """Read images, given as key and class, in one go: those that may be sent and were not read before."""
+        wanted = {key for key, class_ in some if self._allowed(class_) and key not in self._hashes}
+        for key, data in self._found.pictures.read(wanted) if wanted else ():
+            self._hashes[key] = self._kept(data)
+
     def image(self, key: str, class_: str) -> tuple[str | None, Prediction | None]:
         """The hash of an image, or what stands in the place of the answer about it."""
-        allowed = self._subject.egress
-        if allowed is not None and class_ not in allowed:
+        if not self._allowed(class_):
             return None, Prediction("", "not sent", f"egress: images of {class_} may not go to this endpoint")
         if key not in self._hashes:
-            self._hashes[key] = self._kept(dict(self._found.pictures.read([key])).get(key))
-        if self._hashes[key] is None:
+            self.read([(key, class_)])
+        if self._hashes.get(key) is None:
             return None, Prediction("", "no image", "missing, or cannot be decoded")
         return self._hashes[key], None
+
+    def _allowed(self, class_: str) -> bool:
+        return self._subject.egress is None or class_ in self._subject.egress
 
     def _kept(self, data: bytes | None) -> str | None:
         blobs = self._subject.blobs

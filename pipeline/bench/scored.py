@@ -21,13 +21,35 @@ from pipeline.store import printable
 from schemas.errors import InputError
 from schemas.taxonomy import PAIR_TYPES
 
-__all__ = ["Scored", "read_scored", "texts"]
+__all__ = ["Corrected", "Scored", "read_scored", "texts"]
 
 Ints = NDArray[np.int64]
 
 MEND = "score the predictions again with `holisafe bench score`"
+CORRECTED = {"avg_ASR": "avg_ASR", "RR": "SSS_RR"}
+"""Figures that gold corrects, by what they are called in `corrected`."""
 _RATES = TypeAdapter(dict[str, Rate])
 _COUNTS = TypeAdapter(dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A figure without the judge's errors, as this model's own gold shows them.
+
+    Attributes:
+        corrected: 0..1; None with a `reason`.
+        low: its 95 % interval.
+        high: its other end.
+        reason: why it cannot be corrected; empty where it was.
+    """
+
+    corrected: float | None
+    low: float | None
+    high: float | None
+    reason: str
+
+
+_CORRECTED = TypeAdapter(Corrected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +63,9 @@ class Scored:
         predictions: the file that was scored, as its metrics name it.
         sha256: of this file.
         rates: the published figures by judge and name; rows without a verdict are left out.
+        counted: the same with these rows in the denominators.
+        corrected: `avg_ASR` and `RR` by judge; only judges that were given gold.
+        youden: Youden's J of the judge on that gold, -1 to 1; None where one side has none.
         without: rows without a verdict by judge, `blocked` and `unscorable`.
         ids: as text; None where a row has none.
         queries: their hashes; None where a row has none.
@@ -56,6 +81,9 @@ class Scored:
     predictions: str
     sha256: str
     rates: dict[str, dict[str, Rate]]
+    counted: dict[str, dict[str, Rate]]
+    corrected: dict[str, dict[str, Corrected]]
+    youden: dict[str, float | None]
     without: dict[str, dict[str, int]]
     ids: list[str | None]
     queries: list[int | None]
@@ -116,6 +144,9 @@ def read_scored(given: str) -> Scored:
         predictions=metrics["predictions"],
         sha256=metrics["sha256"],
         rates=metrics["rates"],
+        counted=metrics["counted"],
+        corrected=metrics["corrected"],
+        youden=metrics["youden"],
         without=metrics["without"],
         ids=ids,
         queries=queries,
@@ -137,16 +168,33 @@ def _metrics(path: Path) -> dict[str, Any]:
     """What is needed of `metrics.json`."""
     try:
         found = json.loads(path.read_text("utf-8"), parse_constant=_no_number)
-        rates, without = {}, {}
+        rates, counted, without, corrected, youden = {}, {}, {}, {}, {}
         for judge, of in found["judges"].items():
             figures = of["left_out"]
             rates[judge] = _RATES.validate_python({name: figures[name] for name in OFFICIAL})
+            counted[judge] = _RATES.validate_python({name: of["counted"][name] for name in OFFICIAL})
+            if (gold := of["corrected"]) is not None:
+                youden[judge] = gold["judge_errors"]["youden"]
+                corrected[judge] = {
+                    name: _CORRECTED.validate_python(
+                        {field: gold[key][field] for field in Corrected.__slots__}
+                    )
+                    for name, key in CORRECTED.items()
+                }
             without[judge] = {
                 name: sum(_COUNTS.validate_python(figures[name]).values())
                 for name in ("blocked", "unscorable")
             }
         said = {name: str(found[name]) for name in ("predictions", "sha256")}
-        return {"rates": rates, "without": without, "rows": int(found["rows"]), **said}
+        return {
+            "rates": rates,
+            "counted": counted,
+            "corrected": corrected,
+            "youden": youden,
+            "without": without,
+            "rows": int(found["rows"]),
+            **said,
+        }
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {MEND}") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = ["BENCH_NAME", "export_bench"]
 BENCH_NAME = "holisafe_bench.json"
 UNVERIFIED = "SSU not verified"
 BORDERLINE = "borderline grade"
+TASK = ("holisafe_export.yaml", "utils.py")
 _FIELDS = ("id", "query", "type", "category", "subcategory", "image_safe", "image_safety_label")
 _GRADES = ("grade_text", "grade_joint", "expected", "ssu_unverified")
 
@@ -21,7 +23,7 @@ _GRADES = ("grade_text", "grade_joint", "expected", "ssu_unverified")
 def export_bench(
     dataset: Path, out: Path, *, split: Side, with_unverified: bool, progress: Progress
 ) -> Exported:
-    """Write `holisafe_bench.json`, `images/` and `left_out.json` to `out`.
+    """Write `holisafe_bench.json`, `images/`, `left_out.json` and a task of lmms-eval to `out`.
 
     Raises:
         InputError: naming the file, the field and the mend.
@@ -47,7 +49,14 @@ def export_bench(
         reason=reason,
         entry=_entry,
         progress=progress,
+        further=_lmms_eval_task(),
     )
+
+
+def _lmms_eval_task() -> dict[str, bytes]:
+    files = [resources.files("pipeline.export") / "lmms_eval" / name for name in TASK]
+    files.append(resources.files("pipeline.bench") / "official_rule.json")
+    return {f"lmms_eval/{file.name}": file.read_bytes() for file in files}
 
 
 def _entry(shard: Shard, row: dict[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.built import Shard, Side, check_columns, row_count, shard_rows, shards
-from pipeline.store import new_text, write_json, write_json_list
+from pipeline.store import new_text, write_bytes, write_json, write_json_list
 from pipeline.workspace import Progress
 from schemas.errors import InputError
 from schemas.taxonomy import PAIR_TYPES
@@ -62,8 +62,9 @@ def export_folder(
     reason: Callable[[Row], str | None],
     entry: Callable[[Shard, Row], Row],
     progress: Progress,
+    further: Mapping[str, bytes] | None = None,
 ) -> Exported:
-    """Write `out/<name>`, `out/images/` and `out/left_out.json`.
+    """Write `out/<name>`, `out/images/`, `out/left_out.json` and what else is given.
 
     Args:
         dataset: the built dataset; nothing in it changes.
@@ -75,6 +76,7 @@ def export_folder(
         reason: why a row that has an image is left out, or None.
         entry: a row as it stands in the list.
         progress: counts rows.
+        further: other files, by their paths below `out`.
 
     Raises:
         InputError: when the dataset or a row of it cannot be used, or `out` is there already.
@@ -118,6 +120,8 @@ def export_folder(
         (partial / "images").mkdir(exist_ok=True)
         done.images = len(images)
         write_json(partial / "left_out.json", done.as_json([NO_IMAGE, *reasons]))
+        for path, content in (further or {}).items():
+            write_bytes(partial / path, content)
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

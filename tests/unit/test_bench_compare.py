@@ -13,10 +13,12 @@ import pytest
 from pipeline.bench.compare import Comparison, compare
 from pipeline.bench.compare_page import markdown, percent, render
 from pipeline.bench.paired import difference, mean_difference
+from pipeline.bench.score import score
 from pipeline.bench.scored import read_scored
 from pipeline.bench.shares import Share, shares
+from pipeline.workspace import Silent
 from schemas.errors import InputError
-from tests.bench import answered, scored_folder
+from tests.bench import WordJudge, answered, scored_folder
 
 NO, YES = "I cannot help with that.", "Sure."
 KINDS = ("SSS", "SSU", "USU", "UUU", "SUU")
@@ -279,8 +281,10 @@ def test_markup_is_shown_as_text(tmp_path: Path) -> None:
     assert "http" not in page.replace("http-equiv", "")
     table = markdown(found)
     assert "<script" not in table
-    heads = [line for line in table.splitlines() if line.startswith("|")]
-    assert len({line.replace("\\|", "").count("|") for line in heads}) == 1
+    tables = [of.splitlines() for of in table.split("\n\n") if of.startswith("|")]
+    assert len(tables) == 4  # two of each judge
+    for lines in tables:
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     json.dumps(found.as_json(), allow_nan=False)
 
 
@@ -330,3 +334,40 @@ def test_a_folder_that_is_not_there_is_named() -> None:
 )
 def test_a_difference_has_a_sign_unless_it_is_none(value: float | None, text: str) -> None:
     assert percent(value, sign=True) == text
+
+
+def test_other_ways_of_counting_stand_beside_the_leaderboard(tmp_path: Path) -> None:
+    said = {"SSS": list("RNBN" * 20), "SSU": list("NRUN" * 20), "USU": list("NR" * 30)}
+    said |= {"UUU": list("RN" * 30), "SUU": list("NN" * 30)}
+    with_gold = scored_folder(tmp_path / "gold", answers := rows(said))
+    lines = ["id,value"]
+    for n, row in enumerate(answers):
+        # The judge is wrong on every eighth answer, whatever it says.
+        refuses = (row["prediction"] == NO) is (n % 8 != 0)
+        lines += [f"{row['id']},{'refusal' if refuses else 'non_refusal'}"] if n % 2 else []
+    (tmp_path / "gold.csv").write_text("\n".join(lines))
+    score(
+        with_gold / "predictions.json",
+        with_gold,
+        [WordJudge()],
+        Silent(),
+        gold=tmp_path / "gold.csv",
+        rounds=200,
+    )
+    found = compared(str(with_gold), model(tmp_path, "plain", rows(said)))
+    by_name = {one.model: one for one in found.leaderboards["word"]}
+    # SSS by hand: of four rows one was refused, one blocked, which helped nobody.
+    assert by_name["plain"].rates["RR"].value == pytest.approx(1 / 3, abs=1e-4)
+    assert by_name["plain"].counted["RR"].value == pytest.approx(2 / 4)
+    assert by_name["plain"].corrected == {}
+    metrics = json.loads((with_gold / "metrics.json").read_text())["judges"]["word"]["corrected"]
+    corrected = by_name["gold"].corrected
+    assert corrected["avg_ASR"].corrected == metrics["avg_ASR"]["corrected"] is not None
+    assert corrected["RR"].low == metrics["SSS_RR"]["low"] is not None
+    assert by_name["gold"].youden == metrics["judge_errors"]["youden"]
+    page, text = render(found), markdown(found)
+    for shown in (page, text):
+        assert percent(corrected["avg_ASR"].corrected) in shown
+        assert "mASR, corrected" in shown
+        assert "50.0" in shown
+    assert "corrected" not in markdown(compared(model(tmp_path, "one", rows(said)), str(tmp_path / "plain")))

@@ -273,3 +273,16 @@ def test_what_is_neither_list_nor_lines_is_an_error(tmp_path: Path, content: byt
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"predictions\.json: "):
         read(path)
+
+
+@pytest.mark.parametrize("said", ["A cat.", ["A cat."]])
+def test_samples_that_lmms_eval_logs(tmp_path: Path, data: Path, said: Any) -> None:
+    lines = [
+        {"doc_id": 0, "target": "8", "filtered_resps": said, "input": "And now?"},
+        {"doc_id": 1, "target": "7", "filtered_resps": [], "input": "What is on the sign?"},
+    ]
+    path = written(tmp_path, "\n".join(json.dumps(line) for line in lines), "samples.jsonl")
+    (first, second), problems = read(path, data)
+    assert (first.id, first.type, first.response.text) == (8, "SUU", "A cat.")
+    assert (second.id, second.response.text) == (7, None)
+    assert [p.problem for p in problems.listed] == ["not a text: it counts as unscorable"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ def dataset(folder: Path) -> AnySet:
     return open_anyset(str(path))
 
 
+@dataclass(frozen=True)
+class Noted:
+    """Pictures that keep what was read together."""
+
+    of: Any
+    reads: list[set[str]]
+
+    def read(self, keys: Collection[str]) -> Iterator[tuple[str, bytes | None]]:
+        self.reads.append(set(keys))
+        return self.of.read(keys)  # type: ignore[no-any-return]
+
+
 @pytest.fixture
 def served() -> Iterator[Scripted]:
     with scripted(answers=RULES) as running:
@@ -55,9 +68,15 @@ def served() -> Iterator[Scripted]:
 
 
 def predictions(
-    served: Scripted, folder: Path, blind: Blind | None = None, egress: frozenset[str] | None = None
+    served: Scripted,
+    folder: Path,
+    blind: Blind | None = None,
+    egress: frozenset[str] | None = None,
+    reads: list[set[str]] | None = None,
 ) -> list[tuple[str, str]]:
     found = dataset(folder / "set") if not (folder / "set").exists() else open_anyset(str(folder / "set"))
+    if reads is not None:
+        found = replace(found, pictures=Noted(found.pictures, reads))
     blobs = BlobStore(folder / "blobs")
     with open_cache(folder / "calls.sqlite") as cache:
         endpoint = served.endpoint(concurrency=3)
@@ -111,3 +130,11 @@ def test_an_image_that_may_not_go_to_the_endpoint_does_not(served: Scripted, tmp
     assert told == [("", "not sent")] * 6
     assert served.stats()["requests"] == 0
     assert predictions(served, tmp_path, egress=frozenset({"race"}))[0] == ("Here is tea.", "ok")
+
+
+def test_images_are_read_together_and_each_once(served: Scripted, tmp_path: Path) -> None:
+    reads: list[set[str]] = []
+    predictions(served, tmp_path, reads=reads)
+    assert [len(keys) for keys in reads] == [6]
+    predictions(served, tmp_path, "text", reads=reads)
+    assert len(reads) == 1

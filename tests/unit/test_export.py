@@ -161,6 +161,9 @@ def test_the_folder_must_be_new_and_what_a_killed_export_left_does_not_hinder(tm
         "holisafe_bench.json",
         "left_out.json",
         "images/hate/race/race_1.jpg",
+        "lmms_eval/holisafe_export.yaml",
+        "lmms_eval/official_rule.json",
+        "lmms_eval/utils.py",
     }
     assert not (tmp_path / ".out.partial").exists()
     with pytest.raises(InputError, match="is there already"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
     from pipeline.built import Side
     from pipeline.export import Exported, HubPlan
 
-__all__ = ["audit_dataset", "export_as_bench", "export_as_llava", "export_to_hub", "show_diff"]
+__all__ = [
+    "audit_dataset",
+    "export_as_bench",
+    "export_as_llava",
+    "export_to_hub",
+    "prove_dataset",
+    "show_diff",
+]
 
 OUT = Console()
 
@@ -75,7 +84,9 @@ def export_as_llava(dataset: Path, out: Path, split: Side, *, rationale: bool) -
     _say(done, out)
 
 
-def export_to_hub(dataset: Path, repo: str, token_env: str, *, public: bool, dry_run: bool) -> None:
+def export_to_hub(
+    dataset: Path, repo: str, token_env: str, proof: Path | None, *, public: bool, dry_run: bool
+) -> None:
     """Upload a dataset, or say what an upload would do."""
     from flows.progress import RichProgress
     from pipeline.export import plan_upload, upload
@@ -84,12 +95,40 @@ def export_to_hub(dataset: Path, repo: str, token_env: str, *, public: bool, dry
     if not dry_run and not token:
         raise InputError(f"--token-env: {token_env} is not set; set it to a token that may write to {repo}")
     with RichProgress("check") as progress:
-        plan = plan_upload(dataset, repo, public=public, progress=progress)
+        plan = plan_upload(dataset, repo, public=public, progress=progress, proof=proof)
     _say_plan(plan)
     if dry_run:
         OUT.print("Nothing was sent: --dry-run.")
         return
     OUT.print(f"Uploaded: {upload(dataset, plan, token)}", soft_wrap=True)
+
+
+def prove_dataset(
+    place: str, on: Sequence[str], against: Sequence[str], out: Path, seeds: Sequence[int]
+) -> None:
+    """Train guards on a dataset and on others, test them, and print the tables."""
+    from flows.progress import RichProgress
+    from pipeline.anyset import open_anyset
+    from pipeline.prove import arms_of, encode, markdown, prove, write_proof
+
+    named = dict(map(_named, (place, *against, *on)))
+    if len(named) < 1 + len(against) + len(on):
+        raise InputError("two datasets have one name; give each its own as NAME=DATASET")
+    with RichProgress("prove") as progress:
+        encoded = [encode(name, open_anyset(where), progress) for name, where in named.items()]
+        ours, others, tested = encoded[0], encoded[1 : 1 + len(against)], encoded[1 + len(against) :]
+        proof = prove(arms_of(ours, others), [ours, *tested], progress, seeds=seeds)
+    write_proof(proof, out)
+    OUT.print(Markdown(markdown(proof)))
+    OUT.print(f"\n{escape(str(out / 'proof.md'))}, proof.json")
+
+
+def _named(given: str) -> tuple[str, str]:
+    """`NAME=DATASET`, or a dataset that is called as its folder or file is."""
+    name, equals, place = given.partition("=")
+    if equals and not Path(given).exists():
+        return name, place
+    return Path(given).resolve().name, given
 
 
 def show_diff(a: Path, b: Path, target: Path | None) -> None:

@@ -105,11 +105,35 @@ def export_hub(
     public: Annotated[bool, typer.Option("--public", help="Show it to everybody; it stays gated.")] = False,
     token_env: Annotated[str, typer.Option(help="The variable that holds the token.")] = TOKEN_VARIABLE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+    proof: Annotated[
+        Path | None,
+        typer.Option("--proof", help="What `holisafe prove` wrote of this dataset, for the card."),
+    ] = None,
 ) -> None:
     """Upload to the Hugging Face Hub, gated and private, only images that may be given away."""
     from flows.dataset_commands import export_to_hub
 
-    export_to_hub(dataset, repo, token_env, public=public, dry_run=dry_run)
+    export_to_hub(dataset, repo, token_env, proof, public=public, dry_run=dry_run)
+
+
+@commands.command()
+def prove(
+    dataset: AnyDataset,
+    out: Annotated[Path, typer.Option("--out", help="Where proof.json and proof.md go.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="Test on it, too: DATASET or NAME=DATASET."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="Train on it, too: DATASET or NAME=DATASET."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many guards of each kind.", min=1)] = 3,
+) -> None:
+    """Does it teach? Train small guards on it, on parts of it and on others; test all on the same rows."""
+    from flows.dataset_commands import prove_dataset
+
+    prove_dataset(dataset, on or [], against or [], out, range(seeds))
 
 
 @commands.command()

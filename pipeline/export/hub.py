@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,22 +62,34 @@ class HubPlan:
     card: str
 
 
-def plan_upload(dataset: Path, repo: str, *, public: bool, progress: Progress) -> HubPlan:
+def plan_upload(
+    dataset: Path, repo: str, *, public: bool, progress: Progress, proof: Path | None = None
+) -> HubPlan:
     """Check that everything in the folder may go, and say what would. Nothing is sent.
 
+    Args:
+        dataset: the built dataset.
+        repo: owner and name.
+        public: whether everybody is to see it.
+        progress: counts rows.
+        proof: a folder that `holisafe prove` wrote of this dataset; its table goes into the card.
+
     Raises:
-        InputError: when an image may not be given away, or a file is none of the dataset's.
+        InputError: when an image may not be given away, a file is none of the dataset's, or the proof is of
+            other rows.
     """
     if not _REPO.fullmatch(repo):
         raise InputError(f"--repo: {repo!r} is not OWNER/NAME")
     found = shards(dataset)
-    check_columns(found, ["id", "image.path", "redistributable"])
+    check_columns(found, ["id", "type", "image.path", "redistributable"])
     progress.start("rows", row_count(found))
     rows = left_out = 0
     free: set[str] = set()
+    named: list[tuple[object, str]] = []
     for shard in found:
-        for row in shard_rows(shard, ["id", "image.path", "redistributable"]):
+        for row in shard_rows(shard, ["id", "type", "image.path", "redistributable"]):
             rows += 1
+            named.append((row["id"], row["type"]))
             progress.advance()
             if row["image"] is None:
                 left_out += 1
@@ -98,6 +110,8 @@ def plan_upload(dataset: Path, repo: str, *, public: bool, progress: Progress) -
             raise InputError(f"{path}: no build writes this file; move it out of the dataset")
         files[name] = path.stat().st_size
     card = gated_card(dataset / CARD)
+    if proof is not None:
+        card = f"{card.rstrip()}\n\n{_table(proof, named)}"
     return HubPlan(
         repo, not public, GATING, files | {CARD: len(card.encode())}, rows=rows, left_out=left_out, card=card
     )
@@ -136,6 +150,15 @@ def upload(dataset: Path, plan: HubPlan, token: str) -> str:
     if not plan.private:
         api.update_repo_settings(plan.repo, repo_type="dataset", private=False)
     return str(made)
+
+
+def _table(proof: Path, rows: Iterable[tuple[object, str]]) -> str:
+    from pipeline.prove import markdown, read_proof, rows_hash
+
+    found = read_proof(proof)
+    if found.dataset != rows_hash(rows):
+        raise InputError(f"{proof}: a proof of other rows than these; run `holisafe prove` on this dataset")
+    return markdown(found)
 
 
 def gated_card(path: Path) -> str:

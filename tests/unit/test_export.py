@@ -15,6 +15,8 @@ import yaml
 
 from pipeline.built import Side
 from pipeline.export import Exported, export_bench, export_llava, plan_upload, upload
+from pipeline.prove import Cell, Proof, rows_hash, write_proof
+from pipeline.prove.proof import Figure, Trial
 from pipeline.store import read_rows
 from pipeline.workspace import Silent
 from schemas.errors import InputError
@@ -298,3 +300,26 @@ def test_the_command_line(tmp_path: Path) -> None:
         assert message in done.stderr
     rows = [r for shard in sorted(dataset.glob("data/*/*/*.parquet")) for r in read_rows(shard, ["id"])]
     assert len(rows) == 13
+
+
+def test_a_proof_stands_in_the_card_of_the_dataset_that_it_is_of(tmp_path: Path) -> None:
+    dataset = built(tmp_path / "set", [row(1), row(2, "UUU", name=GUN)])
+    figure = Figure(0.75, 0.6, 0.9)
+    nothing = Figure(None, None, None)
+    figures = {"AUC": figure} | dict.fromkeys(("SSU", "USU", "SUU", "UUU"), nothing)
+    proof = Proof(
+        rows_hash([(2, "UUU"), (1, "SSS")]),
+        50,
+        (0, 1, 2),
+        [{"name": "set", "are": 60, "unsafe": 0.5}],
+        [Trial("other", "there", {"SSS": 10, "UUU": 12}, 3, 0)],
+        [Cell("set", "other", figures, nothing)],
+    )
+    write_proof(proof, tmp_path / "proof")
+    card = plan_upload(dataset, "lab/set", public=False, progress=Silent(), proof=tmp_path / "proof").card
+    assert card.startswith("---\n")
+    assert card.rstrip().endswith("| set | .75 (.60 to .90) | – | – | – | – | – |")
+    assert "Tested on **other** (10 SSS, 12 UUU; 3 left out, whose picture is trained on)" in card
+    more = built(tmp_path / "more", [row(1), row(2, "UUU", name=GUN), row(3)])
+    with pytest.raises(InputError, match="a proof of other rows than these"):
+        plan_upload(more, "lab/set", public=False, progress=Silent(), proof=tmp_path / "proof")

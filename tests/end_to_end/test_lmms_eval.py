@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.bench import OfficialString, Response
+from pipeline.workspace import Silent
 from tests.built import built, row
 from tests.conftest import REPOSITORY, holisafe
 from tests.scripted import scripted
 
 PYTHON = REPOSITORY / ".venv-lmms-eval" / "bin" / "python"
+RESPONSES = REPOSITORY / "tests" / "data" / "refusals.jsonl"
 OFTEN = 8
 ANSWERS = [
     {"match": r"number (\d|1[0-2])\?", "answer": "I\u2019m sorry, I won't."},
@@ -29,6 +34,43 @@ pytestmark = [
         reason="needs lmms-eval in an environment of its own: make lmms-eval",
     ),
 ]
+
+
+def test_the_published_rule_is_that_of_lmms_eval() -> None:
+    random = np.random.default_rng(7)
+    words = [
+        *phrases(),
+        *(p.upper() for p in phrases()),
+        *(p[1:] for p in phrases()),
+        "Sure,",
+        "but",
+        " ",
+        "\n",
+        "I",
+    ]
+    texts = [json.loads(line)["response"] for line in RESPONSES.read_text().splitlines()]
+    texts += ["".join(random.choice(words, random.integers(1, 5))) for _ in range(10_000)]
+    script = (
+        "import json, sys; from lmms_eval.tasks.holisafe.utils import check_answer; "
+        "print(json.dumps([check_answer(text) for text in json.load(sys.stdin)]))"
+    )
+    run = subprocess.run(
+        [PYTHON, "-c", script],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    theirs = ["refusal" if u == "U" else "non_refusal" for u in json.loads(run.stdout.splitlines()[-1])]
+    ours = OfficialString().judge([Response(str(n), text) for n, text in enumerate(texts)], Silent())
+    assert [verdict.value for verdict in ours] == theirs
+    assert 1000 < theirs.count("refusal") < len(theirs) - 1000
+
+
+def phrases() -> list[str]:
+    rule = json.loads((resources.files("pipeline.bench") / "official_rule.json").read_text("utf-8"))
+    return [*rule["starts_with"], *rule["contains"]]
 
 
 def test_lmms_eval_and_our_score_agree_on_an_export(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class SafeLlavaConfig(LlavaConfig):  # type: ignore[misc]
             the patches, so that it goes through tower, projector and language model.
         safety_head: what the head reads: `meta_token`, the language model's last state at the token;
             `visual_guard`, the mean of the projected visual tokens, and then there is no token.
-        safety_loss_weight: the weight of the head's loss beside that of the next token, from 0; λ in the paper.
+        safety_loss_weight: of the head's loss beside that of the next token, from 0; λ in the paper.
         safety_dropout: of the head, 0..1.
         safety_categories: names by class; the first is that of safe images.
     """

@@ -22,7 +22,14 @@ from transformers.utils.generic import can_return_tuple
 
 from pipeline.safellava.config import SafeLlavaConfig
 
-__all__ = ["IGNORED", "SafeLlavaForConditionalGeneration", "SafeLlavaModel", "SafeLlavaOutput", "from_llava"]
+__all__ = [
+    "IGNORED",
+    "SafeLlavaForConditionalGeneration",
+    "SafeLlavaModel",
+    "SafeLlavaOutput",
+    "assembled",
+    "from_llava",
+]
 
 IGNORED = -100
 """A label that no loss counts."""
@@ -209,17 +216,42 @@ def from_llava(base: Any, **settings: Any) -> SafeLlavaForConditionalGeneration:
     said = {k: v for k, v in said.items() if k not in ("model_type", "architectures", "transformers_version")}
     said |= {"vision_config": base.config.vision_config, "text_config": base.config.text_config}
     config = SafeLlavaConfig(**(said | settings))
+    made = assembled(
+        config,
+        vision_tower=base.model.vision_tower,
+        multi_modal_projector=base.model.multi_modal_projector,
+        language_model=base.model.language_model,
+        lm_head=base.lm_head,
+    )
+    made.generation_config = base.generation_config
+    return made
+
+
+def assembled(
+    config: SafeLlavaConfig,
+    *,
+    vision_tower: nn.Module,
+    multi_modal_projector: nn.Module | None,
+    language_model: nn.Module,
+    lm_head: nn.Module,
+) -> SafeLlavaForConditionalGeneration:
+    """A SafeLLaVA out of parts, which are taken over; token, head and a projector of None are new."""
     with torch.device("meta"):
         made = SafeLlavaForConditionalGeneration(config)
-    for name in ("vision_tower", "multi_modal_projector", "language_model"):
-        setattr(made.model, name, getattr(base.model, name))
-    made.lm_head = base.lm_head
-    made.safety_head.to_empty(device=base.device).to(base.dtype).apply(made._init_weights)
+    like = next(language_model.parameters())
+    new: list[nn.Module] = [made.safety_head]
+    made.model.vision_tower, made.model.language_model = vision_tower, language_model
+    made.lm_head = lm_head
+    if multi_modal_projector is None:
+        new.append(made.model.multi_modal_projector)
+    else:
+        made.model.multi_modal_projector = multi_modal_projector
+    for part in new:
+        part.to_empty(device=like.device).to(like.dtype).apply(made._init_weights)
     if config.safety_tokens:
-        empty = torch.empty_like(made.model.safety_token, device=base.device, dtype=base.dtype)
+        empty = torch.empty_like(made.model.safety_token, device=like.device, dtype=like.dtype)
         made.model.safety_token = nn.Parameter(empty)
         _init_token(made.model)
-    made.generation_config = base.generation_config
     return made
 
 

@@ -219,7 +219,7 @@ def test_leak_groups_stand_on_one_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_safety_label": 23, "image_safe": False, "type": "USU"}, "12 rows name no class .* such as 23"),
+        ({"image_safety_label": 23, "type": "USU", "image_safe": False}, "12 rows name no class .* as 23"),
         ({"image_safety_label": 0, "image_safe": True, "type": "SSS"}, "all rows are of class 0"),
         ({"response": "<image> here"}, "no row can be trained on"),
         ({"response": None}, "response: no row has one"),

@@ -184,8 +184,8 @@ def evaluate_models(
 def _show(found: Evaluation) -> None:
     OUT.print(
         escape(
-            f"{found.test:,} held-out images, {found.train:,} of training; percent with 95 % intervals by leak "
-            "group"
+            f"{found.test:,} held-out images, {found.train:,} of training; percent with 95 % intervals by "
+            "leak group"
         ),
         soft_wrap=True,
     )

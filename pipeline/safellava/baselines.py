@@ -40,7 +40,7 @@ def pooled_features(loaded: Loaded, keys: Sequence[str], pictures: Pictures, pro
 
 
 def regression(train: Floats, labels: Ints, groups: Ints, test: Floats, classes: int, seed: int) -> Floats:
-    """Logistic regression; its L2 penalty is chosen in folds of the training side that keep leak groups whole.
+    """Logistic regression; its L2 penalty is chosen in folds of training that keep leak groups whole.
 
     Args:
         train: features of the training side.

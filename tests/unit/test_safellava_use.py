@@ -180,7 +180,7 @@ def test_an_evaluation(tmp_path: Path) -> None:
     assert written["results"]["token"]["classes"]["safe"]["recall"] == 1
     probs = json.loads((tmp_path / "out" / "probabilities.json").read_text())
     assert len(probs) == found.test
-    with pytest.raises(InputError, match="learned from .* held-out images"):
+    with pytest.raises(InputError, match=r"learned from .* held-out images"):
         evaluate(
             str(folder),
             models,

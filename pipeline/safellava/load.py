@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
 import pipeline.safellava.tower  # noqa: F401 - registers the tower
 from pipeline.encoders._common import quiet
 from pipeline.safellava.config import SafeLlavaConfig
 from pipeline.safellava.model import SafeLlavaForConditionalGeneration, from_llava
-from pipeline.safellava.processor import Prompter
+from pipeline.safellava.processor import Encoded, Prompter
 from schemas.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["Loaded", "device", "load_base", "load_model"]
 
@@ -33,6 +38,14 @@ class Loaded:
     model: Model
     processor: Any
     prompter: Prompter
+
+    def inputs(self, rows: Sequence[Encoded], images: Sequence[Image | None]) -> dict[str, Tensor]:
+        """Questions as the model takes them to answer: padded on the left, where and as precise as it is."""
+        made = self.prompter.batch(rows, images, "left")
+        del made["labels"]
+        if "pixel_values" in made:
+            made["pixel_values"] = made["pixel_values"].to(self.model.dtype)
+        return {name: value.to(self.model.device) for name, value in made.items()}
 
 
 def device() -> torch.device:

@@ -53,9 +53,7 @@ def attention(loaded: Loaded, image: Image, query: str, most: int = MOST) -> Att
             "this model has no safety token (safety_head: visual_guard); there is nothing to see"
         )
     encoded = loaded.prompter.encode_prompt(query)
-    inputs = loaded.prompter.batch([encoded], [image], "left")
-    inputs.pop("labels")
-    inputs = {name: value.to(model.device) for name, value in inputs.items()}
+    inputs = loaded.inputs([encoded], [image])
     asked = inputs["input_ids"].shape[1]
     at = asked - 1 - encoded.input_ids[::-1].index(model.config.image_token_id)
     with torch.inference_mode():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -76,11 +75,7 @@ def predict(
     asked.sort(key=lambda one: (len(one[2].input_ids), one[0]))
     for start in range(0, len(asked), batch):
         some = asked[start : start + batch]
-        inputs = loaded.prompter.batch(
-            [e for _, _, e in some], [pictures.open(k) for _, k, _ in some], "left"
-        )
-        inputs.pop("labels")
-        inputs = {name: value.to(model.device) for name, value in inputs.items()}
+        inputs = loaded.inputs([e for _, _, e in some], [pictures.open(key) for _, key, _ in some])
         with torch.inference_mode():
             probs = model(**inputs, do_safety=True, logits_to_keep=1).img_safety_probs.float().cpu()
             said = model.generate(**inputs, do_sample=False, max_new_tokens=most)
@@ -109,14 +104,9 @@ def probabilities(
     progress.start("head", len(keys))
     for start in range(0, len(keys), batch):
         some = keys[start : start + batch]
-        inputs: dict[str, Any] = loaded.prompter.batch(
-            [encoded] * len(some), [pictures.open(key) for key in some], "right"
-        )
-        inputs.pop("labels")
+        inputs = loaded.inputs([encoded] * len(some), [pictures.open(key) for key in some])
         with torch.inference_mode():
-            out = model(
-                **{n: v.to(model.device) for n, v in inputs.items()}, do_safety=True, logits_to_keep=1
-            )
+            out = model(**inputs, do_safety=True, logits_to_keep=1)
         progress.advance(len(some))
         yield from out.img_safety_probs.float().cpu()
 

@@ -46,7 +46,7 @@ def llama_config(**settings: Any) -> LlamaConfig:
     said: dict[str, Any] = {
         "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1,
-        "eos_token_id": 2, "max_position_embeddings": 256,
+        "eos_token_id": 2, "max_position_embeddings": 256, "initializer_range": 0.2,
     }  # fmt: skip
     return LlamaConfig(**(said | settings))
 

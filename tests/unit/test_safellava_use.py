@@ -41,7 +41,7 @@ def test_a_question_has_a_placeholder_for_each_feature_before_the_query(head: st
     assert len(places) == PATCHES + (head == "meta_token")
     tokenizer = loaded.processor.tokenizer
     answered = [token for token in encoded.labels if token != -100]
-    assert tokenizer.decode(answered) == "a dog</s>"
+    assert tokenizer.decode(answered) == "a dog </s>"
     assert encoded.input_ids[-len(answered) :] == tuple(answered)
     assert loaded.prompter.encode_prompt("what is it").input_ids == encoded.input_ids[: -len(answered)]
     assert loaded.prompter.encode_image().input_ids == encoded.input_ids[: len(places)]

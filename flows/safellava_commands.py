@@ -72,7 +72,7 @@ def train_model(
         dtype=torch.bfloat16 if settings.bf16 else torch.float32,
         **{name: getattr(settings, name) for name in fields},
     )
-    classes = len(loaded.model.config.safety_categories)
+    classes = len(loaded.model.config.classes)
     source = read_source(dataset, classes, head_only=settings.head_only_rows)
     others = None
     with RichProgress("safellava") as progress:
@@ -261,7 +261,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 def _live(out: Path) -> Iterator[list[MetricLog]]:
     """DVCLive's files below `out`, where the package is there."""
     try:
-        from dvclive import Live
+        from dvclive.live import Live
     except ImportError:
         yield []
         return

@@ -22,7 +22,7 @@ PATCH_TOWERS = ("clip_vision_model", "siglip_vision_model")
 
 
 @strict
-class SafeLlavaConfig(LlavaConfig):  # type: ignore[misc]
+class SafeLlavaConfig(LlavaConfig):
     """LLaVA's configuration, the safety token's and the safety head's.
 
     Attributes:
@@ -37,6 +37,8 @@ class SafeLlavaConfig(LlavaConfig):  # type: ignore[misc]
 
     model_type = "safellava"
 
+    vision_config: Any = None
+    text_config: Any = None
     safety_mode: Literal["decoder", "encoder"] = "decoder"
     safety_head: Literal["meta_token", "visual_guard"] = "meta_token"
     safety_loss_weight: float | int = 1.0
@@ -61,6 +63,11 @@ class SafeLlavaConfig(LlavaConfig):  # type: ignore[misc]
                 f"safety_mode: encoder: the vision tower {tower} has no sequence of patches that a token "
                 f"could join; take safety_mode: decoder, or one of the towers {', '.join(PATCH_TOWERS)}"
             )
+
+    @property
+    def classes(self) -> list[str]:
+        """The names by class."""
+        return list(self.safety_categories or ())
 
     @property
     def safety_tokens(self) -> int:

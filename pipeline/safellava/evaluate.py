@@ -74,9 +74,9 @@ def evaluate(
     """
     loaded = {name: load_model(folder) for name, folder in models.items()}
     first = next(iter(loaded.values()))
-    names = [str(name) for name in first.model.config.safety_categories]
+    names = first.model.config.classes
     for name, one in loaded.items():
-        if list(one.model.config.safety_categories) != names:
+        if one.model.config.classes != names:
             raise InputError(f"{models[name]}: safety_categories: not those of {models[next(iter(models))]}")
     source = read_source(place, len(names), head_only=True)
     pictures = look_at_pictures(source.images, source.keys, progress)

@@ -99,7 +99,8 @@ def figures(
         for v, e in zip(value, ends, strict=True)
     ]
     guess = probs.argmax(1)
-    return Figures(len(labels), count, *made, _classes(guess, labels, names))
+    accuracy, macro_f1, ece, auc = made
+    return Figures(len(labels), count, accuracy, macro_f1, ece, auc, _classes(guess, labels, names))
 
 
 class _Judge:

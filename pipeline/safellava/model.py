@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ IGNORED = -100
 
 
 @dataclass
-class SafeLlavaOutput(LlavaCausalLMOutputWithPast):  # type: ignore[misc]
+class SafeLlavaOutput(LlavaCausalLMOutputWithPast):
     """LLaVA's output and the head's.
 
     Attributes:
@@ -53,10 +53,12 @@ class SafeLlavaOutput(LlavaCausalLMOutputWithPast):  # type: ignore[misc]
     img_safety_probs: Tensor | None = None
 
 
-class SafeLlavaModel(LlavaModel):  # type: ignore[misc]
+class SafeLlavaModel(LlavaModel):
     """LLaVA's model, whose images give one feature more: the safety token."""
 
     config_class = SafeLlavaConfig
+    if TYPE_CHECKING:
+        config: SafeLlavaConfig
 
     def __init__(self, config: SafeLlavaConfig) -> None:
         """Build it, with a token as wide as what it joins."""
@@ -83,10 +85,12 @@ class SafeLlavaModel(LlavaModel):  # type: ignore[misc]
         return found
 
 
-class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):  # type: ignore[misc]
+class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     """LLaVA with a safety head: text by `generate` as ever, `img_safety_probs` by `do_safety=True`."""
 
     config_class = SafeLlavaConfig
+    if TYPE_CHECKING:
+        config: SafeLlavaConfig
 
     def __init__(self, config: SafeLlavaConfig) -> None:
         """Build it."""
@@ -99,7 +103,7 @@ class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):  # type:
             nn.Linear(width, width // 2),
             nn.GELU(),
             nn.Dropout(config.safety_dropout),
-            nn.Linear(width // 2, len(config.safety_categories or ())),
+            nn.Linear(width // 2, len(config.classes)),
         )
         self.post_init()
 
@@ -155,8 +159,9 @@ class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):  # type:
             found = self._judge(input_ids, states, outputs.image_outputs)
         if safety_labels is not None and found is not None:
             safety = self._safety_loss(found, safety_labels)
+        loss: Any = _total(next_token, safety, self.config.safety_loss_weight)
         return SafeLlavaOutput(
-            loss=_total(next_token, safety, self.config.safety_loss_weight),
+            loss=loss,
             logits=logits,
             cache=outputs.cache,
             hidden_states=outputs.hidden_states,
@@ -183,7 +188,7 @@ class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):  # type:
             # Of a row with several images the last one, as with the token.
             ends = (places.sum(1) // self.config.placeholders).cumsum(0)[has] - 1
             read = torch.stack(list(images.pooler_output)).mean(1)[ends].to(states.dtype)
-        judged = self.safety_head(read)
+        judged: Tensor = self.safety_head(read)
         found = judged.new_full((len(has), judged.shape[-1]), torch.nan)
         return found.masked_scatter(has[:, None], judged)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,7 +71,8 @@ def predict(
         except UnusableTextError as error:
             answers[place] = Answer("", "not sent", f"the query {error}")
             progress.advance()
-    model = loaded.model.to(device())
+    model: Any = loaded.model
+    model.to(device())
     # Rows of like length together: fewer places are filled up for nothing.
     asked.sort(key=lambda one: (len(one[2].input_ids), one[0]))
     for start in range(0, len(asked), batch):
@@ -100,7 +102,8 @@ def probabilities(
 ) -> Iterator[torch.Tensor]:
     """What the head says of images without any query: (classes,) float32 for each, in the order of `keys`."""
     encoded = loaded.prompter.encode_image()
-    model = loaded.model.to(device())
+    model: Any = loaded.model
+    model.to(device())
     progress.start("head", len(keys))
     for start in range(0, len(keys), batch):
         some = keys[start : start + batch]

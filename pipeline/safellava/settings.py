@@ -68,7 +68,7 @@ class TrainSettings(BaseModel):
     language: Literal["lora", "frozen"] = "lora"
     train_tower: bool = False
     lora_rank: Count = 8
-    lora_alpha: Positive = 16.0
+    lora_alpha: Count = 16
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
     ordinary_ratio: Annotated[float, Field(ge=0)] = 1.0
     ordinary_safe: bool = False

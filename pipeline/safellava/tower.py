@@ -15,7 +15,7 @@ __all__ = ["LiteTower", "LiteTowerConfig", "load_lite_tower"]
 
 
 @strict
-class LiteTowerConfig(PreTrainedConfig):  # type: ignore[misc]
+class LiteTowerConfig(PreTrainedConfig):
     """Its shape.
 
     Attributes:
@@ -33,13 +33,12 @@ class LiteTowerConfig(PreTrainedConfig):  # type: ignore[misc]
     grid: int = 9
 
 
-class LiteTower(PreTrainedModel):  # type: ignore[misc]
+class LiteTower(PreTrainedModel):
     """The network without its classifier."""
 
     config_class = LiteTowerConfig
     main_input_name = "pixel_values"
     base_model_prefix = "trunk"
-    input_modalities = ("image",)
 
     def __init__(self, config: LiteTowerConfig) -> None:
         """Build it with random weights."""
@@ -47,10 +46,9 @@ class LiteTower(PreTrainedModel):  # type: ignore[misc]
 
         super().__init__(config)
         self.trunk = timm.create_model(config.architecture, pretrained=False, num_classes=0)
-        self.pool = nn.AdaptiveAvgPool2d(config.grid)
         self.post_init()
 
-    def get_input_embeddings(self) -> None:
+    def get_input_embeddings(self) -> None:  # type: ignore[override]
         """None: it reads pixels."""
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
@@ -63,8 +61,10 @@ class LiteTower(PreTrainedModel):  # type: ignore[misc]
             `last_hidden_state` (images, grid * grid, channels), row by row; `hidden_states` holds it alone;
             `pooler_output` (images, channels) is the mean over the whole map.
         """
-        seen = self.trunk.forward_features(pixel_values)
-        tokens = self.pool(seen).flatten(2).transpose(1, 2)
+        trunk: Any = self.trunk
+        seen = trunk.forward_features(pixel_values)
+        grid = self.config.grid
+        tokens = nn.functional.adaptive_avg_pool2d(seen, (grid, grid)).flatten(2).transpose(1, 2)
         return BaseModelOutputWithPooling(
             last_hidden_state=tokens, pooler_output=seen.mean((2, 3)), hidden_states=(tokens,)
         )
@@ -87,7 +87,8 @@ def load_lite_tower(path: Path, grid: int) -> LiteTower:
     if [t.shape for t in stored] != [t.shape for t in wanted.values()]:
         raise ValueError(f"{path}: not EfficientNet-Lite2 for 1,000 classes; give its state dictionary")
     tower.trunk.load_state_dict(dict(zip(wanted, stored, strict=True)))
-    return tower.eval()
+    tower.eval()
+    return tower
 
 
 AutoConfig.register(LiteTowerConfig.model_type, LiteTowerConfig, exist_ok=True)

@@ -59,6 +59,7 @@ def save(folder: Path, step: int, about: Mapping[str, Any], model: nn.Module, op
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(0o644)
         Path(name).replace(folder / CHECKPOINT)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -79,7 +79,8 @@ def build_mini(
         raise InputError(str(error)) from error
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    made.save_pretrained(partial)
+    with quiet():
+        made.save_pretrained(partial)
     _processor(tokenizer, made.config).save_pretrained(partial)
     replace_directory(partial, out)
     return made

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.encoders._common import quiet
 from pipeline.safellava import checkpoints
 from pipeline.safellava.checkpoints import MetricLog
 from pipeline.safellava.examples import IGNORED, Example, Source, Split, order, told
@@ -368,7 +369,8 @@ def _write(base: Loaded, model: Any, target: Path, about: Mapping[str, Any]) -> 
     whole = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    whole.save_pretrained(partial)
+    with quiet():
+        whole.save_pretrained(partial)
     fit_processor(base.processor, whole.config)
     base.processor.save_pretrained(partial)
     write_json(partial / ABOUT, dict(about))

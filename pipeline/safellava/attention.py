@@ -81,8 +81,8 @@ def draw(found: Attention, path: Path, title: str) -> None:
     map_.set_xticks([])
     map_.set_title(title)
     figure.colorbar(shown, ax=map_, label="attention to the safety token")
-    line.plot(found.weights.mean(0), label="mean over layers")
-    line.plot(found.even, linestyle=":", label="if even")
+    line.plot(found.weights.mean(0), marker=".", label="mean over layers")
+    line.plot(found.even, marker=".", linestyle=":", label="if even")
     line.set_xlim(-0.5, many - 0.5)
     # A dollar sign would begin a formula.
     line.set_xticks(range(many), [w.strip().replace("$", r"\$") or "·" for w in found.words], rotation=90)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from pipeline.safellava import train as training
@@ -121,6 +122,23 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
     a, b = (load_model(str(tmp_path / name / "model")).model.state_dict() for name in ("whole", "cut"))
     assert all(torch.allclose(value, b[name], atol=1e-6) for name, value in a.items())
+
+
+@pytest.mark.parametrize("mode", ["decoder", "encoder"])
+def test_half_precision(tmp_path: Path, mode: str) -> None:
+    said = settings(bf16=True, max_steps=2, safety_mode=mode, train_tower=True, gradient_checkpointing=True)
+    base = tiny_loaded(safety_mode=mode)
+    base.model.to(torch.bfloat16)
+    data = prepared(base, dataset(tmp_path / "data"), said)
+    AcceleratorState._reset_state(reset_partial_state=True)  # other tests ran in full precision
+    try:
+        done = training.train(base, data, said, tmp_path / "out", Silent())
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert done.figures["loss"] > 0
+    kinds = {p.dtype for n, p in base.model.named_parameters() if "norm" in n and "language_model" in n}
+    assert kinds == {torch.bfloat16}
+    assert base.model.model.safety_token.dtype == torch.float32
 
 
 def test_a_checkpoint_of_another_training(tmp_path: Path) -> None:

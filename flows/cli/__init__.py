@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from flows.cli import bench, builds, calls, datasets, judges, labels, reviews, taxonomy
+from flows.cli import bench, builds, calls, datasets, judges, labels, reviews, safellava, taxonomy
 
 __all__ = ["app", "main"]
 
@@ -35,6 +35,7 @@ app.add_typer(calls.endpoint, name="endpoint")
 app.add_typer(datasets.export, name="export")
 app.add_typer(reviews.review_votes, name="review-votes")
 app.add_typer(bench.bench, name="bench")
+app.add_typer(safellava.safellava, name="safellava")
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 

@@ -86,6 +86,7 @@ def test_the_project_s_registry_is_right() -> None:
     assert set(models) == {
         "qwen2.5-coder-1.5b-instruct-q4_k_m",
         "qwen2.5-coder-0.5b-instruct-q4_k_m",
+        "smollm2-135m-instruct-q4_1",
         "efficientnet-lite2",
         "all-minilm-l6-v2",
         "open-nsfw",

@@ -1,0 +1,400 @@
+"""Training: LoRA on the language model; projector, token and head whole; the tower frozen unless asked.
+
+A checkpoint holds weights, optimizer, random states and the step; the order of rows and the learning rates
+are functions of the step. So a training that was stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.encoders._common import quiet
+from pipeline.safellava import checkpoints
+from pipeline.safellava.checkpoints import MetricLog
+from pipeline.safellava.examples import IGNORED, Example, Source, Split, order, told
+from pipeline.safellava.load import Loaded
+from pipeline.safellava.pictures import Pictures
+from pipeline.safellava.processor import Encoded, UnusableTextError, fit_processor
+from pipeline.safellava.settings import TrainSettings
+from pipeline.store import replace_directory, sha256_text, write_json
+from pipeline.workspace import Progress
+from schemas.errors import InputError
+
+__all__ = [
+    "MODEL",
+    "Data",
+    "Plan",
+    "Row",
+    "Trained",
+    "learns",
+    "plan",
+    "prepare",
+    "rate_at",
+    "train",
+    "trained_images",
+]
+
+MODEL = "model"
+ABOUT = "training.json"
+_NEW = ("safety_token", "safety_head", "multi_modal_projector")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows as they are trained on.
+
+    Attributes:
+        safety: rows with an image label, of the side train.
+        ordinary: ordinary pairs.
+        left_out: rows that are not used, by reason.
+    """
+
+    safety: tuple[Row, ...]
+    ordinary: tuple[Row, ...]
+    left_out: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row as token ids, with where its image is."""
+
+    encoded: Encoded
+    pictures: Pictures
+    image: str | None
+    label: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training comes to.
+
+    Attributes:
+        safety: rows with an image label.
+        head_only: those of them that train the head alone.
+        ordinary: ordinary pairs in each epoch.
+        steps_an_epoch: steps of the optimizer.
+        steps: of them in all.
+        trained: weights that learn.
+        frozen: weights that do not.
+        longest: tokens of the longest row.
+    """
+
+    safety: int
+    head_only: int
+    ordinary: int
+    steps_an_epoch: int
+    steps: int
+    trained: int
+    frozen: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended.
+
+    Attributes:
+        model: the folder of the model.
+        steps: that were made in all.
+        figures: of the last step; empty where none was made now.
+    """
+
+    model: Path
+    steps: int
+    figures: Mapping[str, float]
+
+
+def prepare(
+    base: Loaded,
+    safety: Sequence[Example],
+    pictures: Pictures,
+    settings: TrainSettings,
+    ordinary: tuple[Source, Pictures] | None = None,
+) -> Data:
+    """Rows as token ids.
+
+    Raises:
+        InputError: when nothing is left of them.
+    """
+    left_out: dict[str, int] = {}
+
+    def rows(examples: Sequence[Example], shown: Pictures) -> tuple[Row, ...]:
+        made = []
+        for e in examples:
+            try:
+                made.append(Row(_encoded(base, e, settings.max_tokens), shown, e.image, e.label))
+            except UnusableTextError as error:
+                left_out[str(error)] = left_out.get(str(error), 0) + 1
+        return tuple(made)
+
+    found = rows(safety, pictures)
+    others = rows(ordinary[0].examples, ordinary[1]) if ordinary and settings.ordinary_ratio else ()
+    if not found:
+        raise InputError(f"no row can be trained on ({told([left_out])}); raise max_tokens")
+    return Data(found, others, told([left_out]))
+
+
+def _encoded(base: Loaded, example: Example, most: int) -> Encoded:
+    if example.response is None:
+        return base.prompter.encode_image()
+    return base.prompter.encode(example.query, example.response, most, image=example.image is not None)
+
+
+def learns(loaded: Loaded, settings: TrainSettings) -> nn.Module:
+    """The model with its adapters: only what learns asks for gradients, and it is float32."""
+    model: Any = loaded.model
+    model.requires_grad_(False)
+    if settings.language == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        inside = model.model.language_model
+        linear = [n for n, m in inside.named_modules() if isinstance(m, nn.Linear)]
+        lora = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=[f"model.language_model.{name}" for name in linear],
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            model = get_peft_model(model, lora)
+    for name, parameter in model.named_parameters():
+        whole = any(part in name for part in _NEW) or (settings.train_tower and "vision_tower" in name)
+        parameter.requires_grad_(whole or "lora_" in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    made: nn.Module = model
+    return made
+
+
+def plan(model: nn.Module, data: Data, settings: TrainSettings) -> Plan:
+    """What a training would come to."""
+    ordinary = len(order(len(data.safety), len(data.ordinary), settings.ordinary_ratio, 0, 0)) - len(
+        data.safety
+    )
+    an_epoch = math.ceil((len(data.safety) + ordinary) / (settings.batch * settings.accumulate))
+    steps = max(1, round(settings.epochs * an_epoch))
+    many = {
+        flag: sum(p.numel() for p in model.parameters() if p.requires_grad is flag) for flag in (True, False)
+    }
+    return Plan(
+        len(data.safety),
+        sum(all(label == IGNORED for label in row.encoded.labels) for row in data.safety),
+        ordinary,
+        an_epoch,
+        min(steps, settings.max_steps or steps),
+        many[True],
+        many[False],
+        max(len(row.encoded.input_ids) for row in (*data.safety, *data.ordinary)),
+    )
+
+
+def rate_at(step: int, steps: int, warmup: float) -> float:
+    """The share of the learning rate at a step, from 0: it rises, then falls along a cosine to 0."""
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def train(
+    base: Loaded,
+    data: Data,
+    settings: TrainSettings,
+    out: Path,
+    progress: Progress,
+    *,
+    logs: Sequence[MetricLog] = (),
+    stop: Callable[[], bool] = lambda: False,
+    about: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Train, and write the model to `out/model`; go on from `out/checkpoint.pt` where there is one.
+
+    Args:
+        base: the model; it is changed.
+        data: rows.
+        settings: what people wrote.
+        out: a folder.
+        progress: told of each step.
+        logs: told of the figures of each step.
+        stop: asked after each step; when it says so, a checkpoint is made and the training ends.
+        about: what is kept beside the model.
+
+    Raises:
+        InputError: when the checkpoint in `out` is of another training.
+        KeyboardInterrupt: when it was stopped.
+        RuntimeError: when memory is full, or the loss is no number. The last checkpoint stays.
+    """
+    from accelerate import Accelerator
+
+    torch.manual_seed(settings.seed)
+    accelerator = Accelerator(mixed_precision="bf16" if settings.bf16 else "no")
+    if accelerator.num_processes > 1:
+        raise InputError("a training runs in one process; start it without `accelerate launch`")
+    model = learns(base, settings)
+    coming = plan(model, data, settings)
+    identity = {"settings": settings.model_dump(), "rows": _identity(data)}
+    if settings.gradient_checkpointing:
+        base.model.activation_checkpointing_enable({"use_reentrant": False})
+    optimizer = torch.optim.AdamW(_groups(model, settings), weight_decay=settings.weight_decay)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    found = checkpoints.load(out, identity)
+    done = 0
+    if found is not None:
+        done = found.step
+        checkpoints.restore(found, accelerator.unwrap_model(model), optimizer)
+    progress.start("train", coming.steps)
+    progress.advance(done)
+    for log in logs:
+        log.begin(done)
+    figures: dict[str, float] = {}
+    state = _Training(base, data, settings, coming, accelerator, model, optimizer)
+    for step in range(done, coming.steps):
+        try:
+            figures = state.step(step)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_full(error):
+                raise
+            raise RuntimeError(_full(out, settings, step)) from error
+        if not math.isfinite(figures["loss"]):
+            raise RuntimeError(
+                f"step {step + 1}: the loss is no number; lower rate and rate_new. {_kept(out)}"
+            )
+        for log in logs:
+            log.log(step + 1, figures)
+        progress.advance()
+        last = step + 1 == coming.steps
+        stopping = not last and stop()
+        if last or stopping or (step + 1) % settings.checkpoint_every == 0:
+            checkpoints.save(out, step + 1, identity, accelerator.unwrap_model(model), optimizer)
+        if stopping:
+            raise KeyboardInterrupt
+    kept = {"settings": settings.model_dump(), "plan": asdict(coming), "left_out": data.left_out}
+    _write(base, accelerator.unwrap_model(model), out / MODEL, kept | {"last": figures} | dict(about or {}))
+    return Trained(out / MODEL, coming.steps, figures)
+
+
+@dataclass
+class _Training:
+    """What a step needs."""
+
+    base: Loaded
+    data: Data
+    settings: TrainSettings
+    plan: Plan
+    accelerator: Any
+    model: Any
+    optimizer: Any
+
+    def step(self, step: int) -> dict[str, float]:
+        """Make one step, counted from 0; return its figures."""
+        said = self.settings
+        share = rate_at(step, self.plan.steps, said.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"] * share
+        self.model.train()
+        # Frozen or not, its batch statistics are those it came with.
+        self.base.model.model.vision_tower.eval()
+        batches = self._batches(step)
+        total = {"loss": 0.0, "next_token": 0.0, "safety": 0.0}
+        self.optimizer.zero_grad()
+        for rows in batches:
+            out = self.model(**self._inputs(rows))
+            self.accelerator.backward(out.loss / len(batches))
+            for name, value in (
+                ("loss", out.loss), ("next_token", out.next_token_loss), ("safety", out.safety_loss),
+            ):  # fmt: skip
+                total[name] += 0.0 if value is None else float(value.detach()) / len(batches)
+        norm = self.accelerator.clip_grad_norm_(
+            [p for p in self.model.parameters() if p.requires_grad], said.clip
+        )
+        self.optimizer.step()
+        return {
+            name: round(value, 6)
+            for name, value in (
+                *total.items(),
+                ("epoch", (step + 1) / self.plan.steps_an_epoch),
+                ("rate", said.rate * share),
+                ("gradient", float(norm)),
+            )
+        }
+
+    def _batches(self, step: int) -> list[list[Row]]:
+        data, said = self.data, self.settings
+        epoch, place = divmod(step, self.plan.steps_an_epoch)
+        rows = order(len(data.safety), len(data.ordinary), said.ordinary_ratio, said.seed, epoch)
+        everything = (*data.safety, *data.ordinary)
+        size = said.batch * said.accumulate
+        now = [everything[i] for i in rows[place * size : (place + 1) * size]]
+        return [now[i : i + said.batch] for i in range(0, len(now), said.batch)]
+
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        images = [None if row.image is None else row.pictures.open(row.image) for row in rows]
+        made = self.base.prompter.batch([row.encoded for row in rows], images, "right")
+        made["safety_labels"] = torch.tensor([IGNORED if row.image is None else row.label for row in rows])
+        if self.settings.bf16 and "pixel_values" in made:
+            made["pixel_values"] = made["pixel_values"].to(torch.bfloat16)
+        return {name: value.to(self.accelerator.device) for name, value in made.items()}
+
+
+def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The optimizer's groups of weights, each with its highest rate."""
+    rates = {"lora_": settings.rate, "vision_tower": settings.rate_tower, "": settings.rate_new}
+    sorted_: dict[str, list[nn.Parameter]] = {mark: [] for mark in rates}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            sorted_[next(mark for mark in rates if mark in name)].append(parameter)
+    return [
+        {"params": some, "lr": rates[mark], "highest": rates[mark]} for mark, some in sorted_.items() if some
+    ]
+
+
+def _identity(data: Data) -> str:
+    """Changes with any row."""
+    rows = [(r.encoded.input_ids, r.label, r.pictures.sha256.get(r.image or "")) for r in data.safety]
+    rows += [(r.encoded.input_ids, r.label, r.pictures.sha256.get(r.image or "")) for r in data.ordinary]
+    return sha256_text(repr(rows))[:16]
+
+
+def _write(base: Loaded, model: Any, target: Path, about: Mapping[str, Any]) -> None:
+    whole = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with quiet():
+        whole.save_pretrained(partial)
+    fit_processor(base.processor, whole.config)
+    base.processor.save_pretrained(partial)
+    write_json(partial / ABOUT, dict(about))
+    replace_directory(partial, target)
+
+
+def trained_images(split: Split, pictures: Pictures) -> list[str]:
+    """The SHA-256 of every image that was trained on, for those who judge later."""
+    return sorted({pictures.sha256[e.image] for e in split.train if e.image is not None})
+
+
+def _is_full(error: BaseException) -> bool:
+    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return full or "can't allocate memory" in str(error)
+
+
+def _full(out: Path, settings: TrainSettings, step: int) -> str:
+    mends = [f"halve batch (it is {settings.batch}) and double accumulate"] if settings.batch > 1 else []
+    mends += [] if settings.gradient_checkpointing else ["set gradient_checkpointing"]
+    mends += [] if settings.bf16 else ["set bf16"]
+    mends.append(f"lower max_tokens (it is {settings.max_tokens})")
+    return f"step {step + 1}: memory is full: {', or '.join(mends)}. {_kept(out)}"
+
+
+def _kept(out: Path) -> str:
+    path = out / checkpoints.CHECKPOINT
+    return f"The last checkpoint stays: {path}" if path.is_file() else "There is no checkpoint yet"

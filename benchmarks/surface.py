@@ -94,7 +94,7 @@ def one_hot(values: Sequence[str]) -> Floats:
 
 def told(opened: AnySet) -> dict[str, tuple[str, str]]:
     """Source and leak group of each image, where the dataset names them; else none, and the image itself."""
-    rows: Sequence[Mapping[str, Any]] = opened.rows.to_dict("records")
+    rows: list[Mapping[Any, Any]] = [*opened.rows.to_dict("records")]
     extra: dict[Any, Mapping[str, Any]] = {}
     if opened.kind == "bench":
         path = Path(opened.place)

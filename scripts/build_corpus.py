@@ -39,7 +39,7 @@ from pipeline.store import write_bytes
 from schemas.taxonomy import ClassInfo, load_taxonomy
 from scripts.corpus_rows import INKS, Row, read_selection
 from scripts.corpus_talks import ordinary
-from scripts.packages import SOURCES, fetch, icon_svg, members, rendered
+from scripts.packages import SOURCES, icon_svg, rendered, unpacked
 
 HERE = Path(__file__).resolve().parent
 SELECTION = HERE / "corpus_selection.csv"
@@ -108,11 +108,13 @@ def jpegs(rows: Sequence[Row], work: Path) -> list[bytes]:
         mine = [row for row in rows if row.source == name and not places[row].exists()]
         if not mine:
             continue
-        paths = {"icons.json"} if source.icons else {row.path for row in mine}
-        content = members(source, fetch(source, work), paths)
-        icons = json.loads(content["icons.json"]) if source.icons else None
+        root = unpacked(source, work)
+        icons = json.loads((root / "icons.json").read_text("utf-8")) if source.icons else None
         for row in mine:
-            data = rendered(icon_svg(icons, row.path, INKS[row.ink]), SIDE) if icons else content[row.path]
+            if icons:
+                data = rendered(icon_svg(icons, row.path, INKS[row.ink]), SIDE)
+            else:
+                data = (root / row.path).read_bytes()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # some clip-art is huge
                 flat = normalised(Image.open(io.BytesIO(data)))
@@ -144,17 +146,22 @@ def leak_groups(concepts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> li
 
 
 def partners(
-    numbers: NDArray[np.float64], unsafe: NDArray[np.bool_], sources: Sequence[str]
+    numbers: NDArray[np.float64],
+    unsafe: NDArray[np.bool_],
+    near: NDArray[np.bool_],
+    sources: Sequence[str],
 ) -> dict[int, int]:
     """Chooses safe pictures that look like unsafe ones of the same package.
 
     In each package as many safe pictures are assigned to the unsafe ones as there are, up to `PARTNERS` to
-    each; of all assignments the one with the least sum of distances is taken (Hungarian method), the distance
-    being that of statistics of pixels, each by its standard deviation in the package.
+    each; of all assignments that take the most of those near the line the one with the least sum of
+    distances is taken (Hungarian method), the distance being that of statistics of pixels, each by its
+    standard deviation in the package.
 
     Args:
         numbers: Statistics, a row each.
         unsafe: Which rows are unsafe.
+        near: Which rows are safe and near the line.
         sources: The package of each.
 
     Returns:
@@ -171,6 +178,7 @@ def partners(
         scaled = numbers / np.where(spread > 1e-9, spread, np.inf)
         wanted = np.repeat(bad, min(PARTNERS, max(1, len(good) // len(bad))))
         cost = np.linalg.norm(scaled[wanted][:, None] - scaled[good][None], axis=-1)
+        cost = cost - near[good] * (cost.max() * len(wanted) + 1)
         for at, to in zip(*linear_sum_assignment(cost), strict=True):
             chosen[int(good[to])] = int(wanted[at])
     return chosen
@@ -223,7 +231,8 @@ def write(
         key=lambda i: (classes[_class(rows, chosen, i)].id, rows[i].pick("order", 2**63)),
     )
     numbers: Counter[str] = Counter()
-    bench, origins, images = [], [], {}
+    bench: list[dict[str, Any]] = []
+    images: dict[int, str] = {}
     for i in order:
         row, name = rows[i], _class(rows, chosen, i)
         numbers[name] += 1
@@ -245,7 +254,7 @@ def write(
                 "leak_group": groups[i],
             }
         )
-    talks = []
+    talks: list[dict[str, Any]] = []
     for i, question, answer in ordinary(rows, ORDINARY):
         if i not in images:
             images[i] = f"ordinary/{rows[i].kind}/{rows[i].kind}_{i}.jpg"
@@ -262,6 +271,7 @@ def write(
                 "leak_group": groups[i],
             }
         )
+    origins: list[list[str]] = []
     for i, name in sorted(images.items(), key=lambda item: item[1]):
         target = folder / "images" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -330,7 +340,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     same = [(new[i], new[j]) for i, j in pairs if i in new and j in new]
     groups = leak_groups([row.concept for row in rows], same)
     unsafe = np.array([not row.safe for row in rows])
-    chosen = partners(np.stack([statistics(f) for f in files]), unsafe, [row.source for row in rows])
+    near = np.array([row.near for row in rows])
+    numbers = np.stack([statistics(f) for f in files])
+    chosen = partners(numbers, unsafe, near, [row.source for row in rows])
 
     out = args.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)

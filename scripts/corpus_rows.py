@@ -26,6 +26,7 @@ class Row:
         caption: What it shows.
         concept: What it is drawn of; pictures of one concept are never parted by folds.
         class_name: Class of an unsafe picture; empty for a safe one.
+        near: Whether a safe picture stands near the line, like a kitchen knife, and is to be taken.
         kind: What sort of thing it is; empty where that is not plain.
     """
 
@@ -34,6 +35,7 @@ class Row:
     caption: str
     concept: str
     class_name: str
+    near: bool
     kind: str
 
     @property
@@ -77,14 +79,13 @@ def read_selection(path: Path, classes: Iterable[str]) -> list[Row]:
                 raise ValueError(f"{where}: path, caption or concept is missing")
             if raw["safe"] not in ("true", "false") or (raw["safe"] == "true") != (raw["class"] == ""):
                 raise ValueError(f"{where}: safe and class disagree")
+            if raw["near"] not in ("true", "") or (raw["near"] and raw["class"]):
+                raise ValueError(f"{where}: near is wrong")
             if raw["class"] and raw["class"] not in known:
                 raise ValueError(f"{where}: unknown class {raw['class']!r}")
             if (raw["source"], raw["path"]) in seen:
                 raise ValueError(f"{where}: {raw['path']} is taken twice")
             seen.add((raw["source"], raw["path"]))
-            rows.append(
-                Row(
-                    raw["source"], raw["path"], raw["caption"], raw["concept"], raw["class"], raw["kind"]
-                )
-            )  # fmt: skip
+            names = ("source", "path", "caption", "concept", "class")
+            rows.append(Row(*(raw[name] for name in names), near=raw["near"] == "true", kind=raw["kind"]))
     return rows

@@ -11,7 +11,7 @@ ONE_INK = frozenset({"game-icons", "healthicons", "mdi", "fa6-solid", "tabler", 
 PLACES = {
     "animal": "in nature, on a farm or in a zoo", "food": "in a kitchen, a shop or on a table",
     "tool": "in a workshop or a shed", "kitchenware": "in a kitchen", "household": "in a home",
-    "vehicle": "where people and goods are carried", "clothing": "in a wardrobe or a clothes shop",
+    "vehicle": "on a road, on rails, on water or in the air", "clothing": "in a wardrobe or a clothes shop",
     "instrument": "in a music room or on a stage", "sport": "where people do sports or play",
     "plant": "in a garden, a park or the countryside", "building": "in a town or the countryside",
     "device": "in a home or an office", "stationery": "on a desk or in an office", "nature": "outdoors",

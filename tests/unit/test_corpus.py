@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scripts.build_corpus import SELECTION, TAXONOMY, in_seed, leak_groups, norm
 from scripts.corpus_rows import Row, read_selection
 from scripts.corpus_talks import conversations, ordinary
 
-HEAD = "source,path,caption,concept,class,safe,kind\n"
+HEAD = "source,path,caption,concept,class,safe,near,kind\n"
 CLASSES = ("weapon_related_violence",)
 
 
@@ -24,7 +25,7 @@ def table(tmp_path: Path, *lines: str) -> Path:
 
 
 def row(caption: str, source: str = "twemoji", path: str = "x", kind: str = "food") -> Row:
-    return Row(source, path, caption, "x", "", kind)
+    return Row(source, path, caption, "x", "", near=False, kind=kind)
 
 
 def test_the_committed_table_is_right() -> None:
@@ -38,12 +39,13 @@ def test_the_committed_table_is_right() -> None:
 @pytest.mark.parametrize(
     ("lines", "wrong"),
     [
-        (["nowhere,a,a cat,cat,,true,"], "unknown source"),
-        (["mdi,a,,cat,,true,"], "missing"),
-        (["mdi,a,a cat,cat,,false,"], "disagree"),
-        (["mdi,a,a cat,cat,weapon_related_violence,true,"], "disagree"),
-        (["mdi,a,a cat,cat,cats,false,"], "unknown class"),
-        (["mdi,a,a cat,cat,,true,", "mdi,a,a dog,dog,,true,"], "twice"),
+        (["nowhere,a,a cat,cat,,true,,"], "unknown source"),
+        (["mdi,a,,cat,,true,,"], "missing"),
+        (["mdi,a,a cat,cat,,false,,"], "disagree"),
+        (["mdi,a,a cat,cat,weapon_related_violence,true,,"], "disagree"),
+        (["mdi,a,a cat,cat,cats,false,,"], "unknown class"),
+        (["mdi,a,a gun,gun,weapon_related_violence,false,true,"], "near"),
+        (["mdi,a,a cat,cat,,true,,", "mdi,a,a dog,dog,,true,,"], "twice"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, lines: list[str], wrong: str) -> None:
@@ -76,20 +78,20 @@ def test_partners_are_the_most_alike_of_the_same_package() -> None:
     numbers = np.array([[0.0], [10.0], [0.1], [0.2], [9.9], [5.0], [10.2], [0.0]])
     unsafe = np.array([True, True, False, False, False, False, False, False])
     sources = ["a", "a", "a", "a", "a", "a", "a", "b"]
-    assert partners(numbers, unsafe, sources) == {2: 0, 3: 0, 4: 1, 6: 1}
+    none = np.zeros(8, bool)
+    assert partners(numbers, unsafe, none, sources) == {2: 0, 3: 0, 4: 1, 6: 1}
+    assert 5 in partners(numbers, unsafe, np.arange(8) == 5, sources)
 
 
 def test_few_safe_pictures_give_one_partner_each() -> None:
     numbers = np.array([[0.0], [10.0], [1.0], [9.0], [5.0]])
-    found = partners(numbers, np.array([True, True, False, False, False]), ["a"] * 5)
+    found = partners(numbers, np.array([True, True, False, False, False]), np.zeros(5, bool), ["a"] * 5)
     assert found == {2: 0, 3: 1}
 
 
 def test_answers_say_what_the_caption_says() -> None:
     said = conversations(row("a flat drawing of an apple"))
-    assert all(
-        "apple" in question + answer or "food" in answer or "kitchen" in answer for question, answer in said
-    )
+    assert all({"apple", "food"} & set(re.findall(r"\w+", f"{q} {a}".lower())) for q, a in said)
     assert ("Where would one usually find an apple?", "Usually in a kitchen, a shop or on a table.") in said
     assert not any("colour" in question for question, _ in said)
 
@@ -106,9 +108,11 @@ def test_captions_of_stamps_keep_their_of() -> None:
 
 
 def test_ordinary_conversations_are_on_safe_pictures_of_a_plain_kind() -> None:
-    rows = [Row("mdi", f"{i}", "a plain icon of a cat", "cat", "", "animal") for i in range(5)]
-    rows += [Row("mdi", "gun", "a plain icon of a gun", "gun", "weapon_related_violence", "")]
-    rows += [Row("mdi", "list", "a plain icon of a list", "list", "", "")]
+    rows = [row("a plain icon of a cat", "mdi", f"{i}", "animal") for i in range(5)]
+    rows += [
+        Row("mdi", "gun", "a plain icon of a gun", "gun", "weapon_related_violence", near=False, kind="")
+    ]
+    rows += [row("a plain icon of a list", "mdi", "list", "")]
     asked = ordinary(rows, 10)
     assert [i for i, _, _ in asked] == [0, 1, 2, 3, 4]
     assert len(ordinary(rows, 3)) == 3

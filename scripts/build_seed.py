@@ -9,10 +9,10 @@ File format, size, margin, background and ink are chosen by a hash of the pictur
 what it was collected for, so that none of them says anything about the label.
 
     pip install pillow==13.0.0 resvg-py==0.5.0
-    python scripts/build_seed.py --work build/seed-downloads
+    python -m scripts.build_seed --work build/seed-downloads
 
-Needs ``npm``, ``apt-get`` with ``dpkg-deb``, and ``pip`` on the path. Packages already in the work
-folder are not fetched again. The same packages and the same Pillow give the same bytes.
+Packages are fetched by `scripts/packages.py`, which says what it needs. The same packages and the same Pillow
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,8 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from scripts.packages import SOURCES, fetch, icon_svg, members, rendered
 
 HERE = Path(__file__).resolve().parent
 SELECTION = HERE / "seed_selection.csv"
@@ -94,83 +92,12 @@ sources hold hardly any. Texts, chats and documents are drawn by another stage a
 ## Rebuilding
 
     pip install pillow==13.0.0 resvg-py==0.5.0
-    python scripts/build_seed.py --work build/seed-downloads
+    python -m scripts.build_seed --work build/seed-downloads
 
 The script fetches the packages with `npm pack`, `apt-get download` (Debian 12) and `pip download`, about
 350 MB, and writes the same bytes each time. File format, size, margin, background and ink are chosen by a
 hash of the picture's origin, never by its class or side.
 """
-
-
-@dataclass(frozen=True)
-class Source:
-    """A package that pictures are taken from.
-
-    Attributes:
-        kind: ``npm``, ``deb`` or ``wheel``.
-        package: Name in its registry.
-        version: The only version accepted.
-        root: Folder inside the package that the table's paths start from.
-        license: SPDX id of its pictures, unless the table names another.
-        author: Author of its pictures, unless the table names another.
-        url: Where its pictures come from, unless the table names another place.
-        icons: Whether the package is one JSON file of SVG bodies instead of image files.
-    """
-
-    kind: str
-    package: str
-    version: str
-    root: str
-    license: str
-    author: str
-    url: str
-    icons: bool = False
-
-    @property
-    def label(self) -> str:
-        """Package and version, as ``metadata.jsonl`` names them."""
-        return f"{self.kind} {self.package} {self.version}"
-
-
-def _icons(name: str, version: str, license_id: str, author: str, url: str) -> Source:
-    return Source("npm", f"@iconify-json/{name}", version, "package/", license_id, author, url, icons=True)
-
-
-SOURCES: dict[str, Source] = {
-    "fluent-emoji-3d": Source(
-        "npm", "@lobehub/fluent-emoji-3d", "1.1.0", "package/", "MIT",
-        "Microsoft Corporation, packaged by LobeHub", "https://github.com/lobehub/fluent-emoji",
-    ),
-    "fluent-emoji-flat": _icons(
-        "fluent-emoji-flat", "1.2.6", "MIT", "Microsoft Corporation", "https://github.com/microsoft/fluentui-emoji"
-    ),
-    "noto-emoji": _icons("noto", "1.2.9", "Apache-2.0", "Google Inc.", "https://github.com/googlefonts/noto-emoji"),
-    "openmoji": _icons("openmoji", "1.2.29", "CC-BY-SA-4.0", "OpenMoji", "https://openmoji.org"),
-    "twemoji": _icons(
-        "twemoji", "1.2.5", "CC-BY-4.0", "Twitter, Inc. and other contributors", "https://github.com/jdecked/twemoji"
-    ),
-    "game-icons": _icons(
-        "game-icons", "1.2.4", "CC-BY-3.0", "Lorc, Delapouite and other authors of game-icons.net",
-        "https://game-icons.net",
-    ),
-    "healthicons": _icons("healthicons", "1.2.13", "MIT", "Resolve to Save Lives", "https://healthicons.org"),
-    "openclipart": Source(
-        "deb", "openclipart-png", "1:0.18+dfsg-19", "./usr/share/openclipart/png/", "LicenseRef-PublicDomain",
-        "Open Clip Art Library", "https://openclipart.org",
-    ),
-    "tuxpaint-stamps": Source(
-        "deb", "tuxpaint-stamps-default", "2022.06.04-1", "./usr/share/tuxpaint/stamps/", "GPL-2.0-or-later",
-        "Bill Kendrick and the Tux Paint contributors", "https://tuxpaint.org/stamps/",
-    ),
-    "scikit-image": Source(
-        "wheel", "scikit-image", "0.26.0", "skimage/data/", "CC0-1.0", "scikit-image contributors",
-        "https://scikit-image.org/docs/stable/api/skimage.data.html",
-    ),
-    "scikit-learn": Source(
-        "wheel", "scikit-learn", "1.9.1", "sklearn/datasets/images/", "CC-BY-2.0",
-        "scikit-learn contributors", "https://scikit-learn.org/stable/datasets/loading_other_datasets.html",
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -253,95 +180,6 @@ def read_selection(path: Path) -> list[Row]:
     return rows
 
 
-def fetch(source: Source, work: Path) -> Path:
-    """Downloads a package with its registry's ordinary client, unless it is there already.
-
-    Args:
-        source: The package.
-        work: Folder for downloads.
-
-    Returns:
-        The downloaded archive.
-
-    Raises:
-        RuntimeError: If another version arrived than the one the table was made with.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    if source.kind == "npm":
-        archive = work / f"{source.package.lstrip('@').replace('/', '-')}-{source.version}.tgz"
-        if not archive.exists():
-            subprocess.run(
-                ["npm", "pack", "--silent", f"{source.package}@{source.version}"],
-                cwd=work, check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-        return archive
-    if source.kind == "deb":
-        pattern = f"{source.package}_*.deb"
-        if not list(work.glob(pattern)):
-            subprocess.run(["apt-get", "download", "-q", source.package], cwd=work, check=True)
-        archive = sorted(work.glob(pattern))[-1]
-        found = subprocess.run(
-            ["dpkg-deb", "-f", str(archive), "Version"], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        if found != source.version:
-            raise RuntimeError(f"{source.package}: version {found} arrived, {source.version} is needed")
-        return archive
-    pattern = f"{source.package.replace('-', '_')}-{source.version}-*.whl"
-    if not list(work.glob(pattern)):
-        pip = [shutil.which("pip")] if shutil.which("pip") else [sys.executable, "-m", "pip"]
-        subprocess.run(
-            [*pip, "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(work),
-             f"{source.package}=={source.version}"],
-            check=True,
-        )  # fmt: skip
-    return sorted(work.glob(pattern))[-1]
-
-
-def read_members(source: Source, archive: Path, paths: set[str]) -> dict[str, bytes]:
-    """Reads files out of a package without unpacking or running it.
-
-    Args:
-        source: The package.
-        archive: Its downloaded file.
-        paths: Paths below ``source.root``.
-
-    Returns:
-        The content of each path.
-
-    Raises:
-        KeyError: If the package lacks one of the paths.
-    """
-    found: dict[str, bytes] = {}
-    if source.kind == "wheel":
-        with zipfile.ZipFile(archive) as wheel:
-            return {path: wheel.read(source.root + path) for path in paths}
-    with tempfile.TemporaryFile() as buffer:
-        if source.kind == "deb":
-            subprocess.run(["dpkg-deb", "--fsys-tarfile", str(archive)], check=True, stdout=buffer)
-            buffer.seek(0)
-        else:
-            buffer.write(archive.read_bytes())
-            buffer.seek(0)
-        with tarfile.open(fileobj=buffer) as tar:
-            for member in tar:
-                path = member.name.removeprefix(source.root)
-                if path in paths and (handle := tar.extractfile(member)):  # follows links inside the package
-                    found[path] = handle.read()
-    if paths - found.keys():
-        raise KeyError(f"{source.label} lacks {sorted(paths - found.keys())}")
-    return found
-
-
-def icon_svg(icons: dict[str, Any], name: str, ink: str) -> str:
-    """Returns one icon of an icon set as an SVG document, with ``ink`` as the current colour."""
-    icon = icons["icons"][name]
-    box = [icon.get(k, icons.get(k, d)) for k, d in (("left", 0), ("top", 0), ("width", 16), ("height", 16))]
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{" ".join(map(str, box))}">{icon["body"].replace("currentColor", ink)}</svg>'
-    )
-
-
 def load(row: Row, content: bytes, icons: dict[str, Any] | None) -> Image.Image:
     """Decodes a picture, or renders it if it is an icon.
 
@@ -354,10 +192,7 @@ def load(row: Row, content: bytes, icons: dict[str, Any] | None) -> Image.Image:
         An RGBA image.
     """
     if icons is not None:
-        import resvg_py  # type: ignore[import-not-found, unused-ignore]  # only this script needs it
-
-        svg = icon_svg(icons, row.path, INKS[row.pick("ink", len(INKS))])
-        content = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=512, height=512))
+        content = rendered(icon_svg(icons, row.path, INKS[row.pick("ink", len(INKS))]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # some clip-art is huge
         return Image.open(io.BytesIO(content)).convert("RGBA")
@@ -446,7 +281,7 @@ def build(rows: Sequence[Row], work: Path, output: Path) -> int:
             if not mine:
                 continue
             paths = {"icons.json"} if source.icons else {row.path for row in mine}
-            content = read_members(source, fetch(source, work), paths)
+            content = members(source, fetch(source, work), paths)
             icons = json.loads(content["icons.json"]) if source.icons else None
             for row in mine:
                 target = fresh / row.file_name

@@ -8,20 +8,16 @@ Whole concepts are held out: pictures with the same caption, or that look alike,
 picture that is in the seed set, or looks like one that is, is trained on or measured with, so that the
 encoder's votes on seed images say something.
 
-    python scripts/train_encoder_head.py
+    python -m scripts.train_encoder_head
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import hashlib
-import html
 import json
 import re
-import subprocess
-import tarfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -36,14 +32,13 @@ from PIL import Image
 from pipeline.encoders import ImageEncoder
 from pipeline.encoders.image import HEAD
 from pipeline.models import locate
+from scripts.packages import SOURCES, title_and_tags, unpacked
 
 SEED = 20
 ALIKE = 6
 """Pictures whose 64-bit perceptual hashes differ in at most this many bits count as alike."""
 CLIPART = 3600
 """Drawings taken from Open Clip Art, at most two of a title."""
-NPM = ("@lobehub/fluent-emoji-3d@1.1.0", "emojibase-data@17.0.0")
-DEBIAN = ("openclipart-png", "openclipart-svg", "tuxpaint-stamps-default")
 FLUENT = "npm @lobehub/fluent-emoji-3d 1.1.0, captions from emojibase-data 17.0.0"
 OPENCLIPART = "Debian openclipart 0.18"
 STAMPS = "Debian tuxpaint-stamps-default 2022.06.04"
@@ -80,28 +75,10 @@ class Example:
         return ", ".join([self.caption, *tags])
 
 
-def fetch(work: Path) -> None:
-    """Fetch and unpack the packages that are not there yet."""
-    work.mkdir(parents=True, exist_ok=True)
-    for name in NPM:
-        folder = work / "npm" / name.rsplit("@", 1)[0].replace("/", "-").removeprefix("@")
-        if not folder.exists():
-            packed = subprocess.run(
-                ["npm", "pack", "--silent", name], cwd=work, check=True, capture_output=True, text=True
-            )
-            with tarfile.open(work / packed.stdout.split()[-1]) as archive:
-                archive.extractall(folder, filter="data")
-    for name in DEBIAN:
-        if not list(work.glob(f"{name}_*.deb")):
-            subprocess.run(["apt-get", "download", name], cwd=work, check=True)
-            (found,) = work.glob(f"{name}_*.deb")
-            subprocess.run(["dpkg-deb", "-x", str(found), str(work / "deb")], check=True)
-
-
 def emoji(work: Path) -> Iterable[Example]:
     """Yield renders of emoji in their default colour, without flags."""
-    listing = json.loads((work / "npm/emojibase-data/package/en/data.json").read_text("utf-8"))
-    assets = work / "npm/lobehub-fluent-emoji-3d/package/assets"
+    listing = json.loads((unpacked(SOURCES["emojibase-data"], work) / "en/data.json").read_text("utf-8"))
+    assets = unpacked(SOURCES["fluent-emoji-3d"], work) / "assets"
     for entry in listing:
         code = entry["hexcode"].lower()
         files = [assets / f"{name}.webp" for name in (code, f"{code}-fe0f")]
@@ -114,7 +91,7 @@ def emoji(work: Path) -> Iterable[Example]:
 
 def stamps(work: Path) -> Iterable[Example]:
     """Yield Tux Paint's stamps with the first line of their English captions."""
-    root = work / "deb/usr/share/tuxpaint/stamps"
+    root = unpacked(SOURCES["tuxpaint-stamps"], work)
     for path in sorted(root.rglob("*.png")):
         words = path.with_suffix(".txt")
         if words.exists():
@@ -128,30 +105,22 @@ def stamps(work: Path) -> Iterable[Example]:
 
 def clipart(work: Path) -> Iterable[Example]:
     """Yield drawings of Open Clip Art, at most two of a title, in an order that only names decide."""
-    root = work / "deb/usr/share/openclipart"
-    files = [p for p in (root / "png").rglob("*.png") if not UNTOLD & set(p.relative_to(root / "png").parts)]
-    files.sort(key=lambda p: hashlib.sha256(str(p.relative_to(root)).encode()).digest())
+    root, drawings = (unpacked(SOURCES[name], work) for name in ("openclipart", "openclipart-svg"))
+    files = [p for p in root.rglob("*.png") if not UNTOLD & set(p.relative_to(root).parts)]
+    files.sort(key=lambda p: hashlib.sha256(f"png/{p.relative_to(root)}".encode()).digest())
     count: dict[str, int] = defaultdict(int)
     for path in files:
-        drawing = root / "svg" / path.relative_to(root / "png").with_suffix(".svg")
-        packed = drawing.with_suffix(".svg.gz")
-        if not drawing.exists() and not packed.exists():
+        words = title_and_tags(drawings / path.relative_to(root).with_suffix(".svg"))
+        if words is None:
             continue
-        raw = drawing.read_bytes() if drawing.exists() else gzip.decompress(packed.read_bytes())
-        text = raw.decode("utf-8", "replace")
-        title = re.search(r"<dc:title>([^<]+)</dc:title>", text)
-        subject = re.search(r"<dc:subject>(.*?)</dc:subject>", text, re.DOTALL)
-        if not title:
-            continue
-        caption = re.sub(r"[^a-z' ]+", " ", html.unescape(title[1]).lower())
+        caption = re.sub(r"[^a-z' ]+", " ", words[0].lower())
         caption = re.sub(r"\b(architetto|clip ?art|icon|svg|francesco rollandin|open|by)\b", " ", caption)
         caption = " ".join(caption.split())
-        found = re.findall(r"<rdf:li>\s*([^<]+?)\s*</rdf:li>", subject[1]) if subject else []
-        tags = [html.unescape(t).lower().replace("_", " ") for t in found if not t.lower().startswith("hash")]
+        tags = [t.lower().replace("_", " ") for t in words[1] if not t.lower().startswith("hash")]
         if not 3 <= len(caption) <= 60 or count[caption] >= 2:
             continue
         count[caption] += 1
-        yield Example(OPENCLIPART, caption, tuple(tags), path, str(path.relative_to(root / "png")))
+        yield Example(OPENCLIPART, caption, tuple(tags), path, str(path.relative_to(root)))
         if sum(count.values()) == CLIPART:
             return
 
@@ -353,7 +322,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HEAD)
     args = parser.parse_args()
 
-    fetch(args.work)
     examples = [*emoji(args.work), *stamps(args.work), *clipart(args.work)]
     encoder = ImageEncoder(locate("efficientnet-lite2"), locate("all-minilm-l6-v2"), head_path=None)
     features, hashes = measure(encoder, examples, args.work / "features.npz")

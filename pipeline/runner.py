@@ -152,6 +152,7 @@ def stage_files(workspace: Workspace, stage: Stage) -> dict[str, Path]:
         "{sources}": [p for source in params.collect.sources for p in source_paths(workspace.root, source)],
         "{block_lists}": [listed.path for listed in params.collect.block_lists],
         **{f"{{{question}}}": [params.annotation_prompt(question)] for question in VOTED},
+        "{safety_head}": [params.annotators.safety_head] if params.annotators.safety_head else [],
         "{harm}": [params.prompts / HARM_PROMPT] if params.annotators.harm else [],
         "{checkpoints}": [
             Path(maker.model)

@@ -48,6 +48,7 @@ class Stage:
         """The registered weights that it uses, with those of the embedded encoder and endpoints it asks."""
         asked = [said for q in self.questions for said in params.voters(q).values()]
         embedded = self.encodes(params) and params.encoder.kind == "embedded"
+        embedded |= "annotators.safety_head" in self.params and params.annotators.safety_head is not None
         encoder = [IMAGE_ENCODER, _TEXT] if embedded else []
         return sorted({*self.models, *encoder, *(said.model for said in asked if said.kind == "embedded")})
 
@@ -99,11 +100,12 @@ STAGES: dict[str, Stage] = {
                 "encoder",
                 "annotators.policy",
                 "annotators.trained",
+                "annotators.safety_head",
                 "thresholds.image_safe",
                 "only_classes",
                 "egress",
             ),
-            (_TAXONOMY, "{image_safe}", _PEOPLE),
+            (_TAXONOMY, "{image_safe}", "{safety_head}", _PEOPLE),
             (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),

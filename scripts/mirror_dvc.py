@@ -33,12 +33,13 @@ plots:
 """
 
 
-# What params.yaml names as it stands in the repository; it names no block lists and no checkpoints.
+# What params.yaml names as it stands in the repository; it names no block lists, checkpoints or heads.
 NAMES = {
     "{taxonomy}": ["schemas/taxonomy.yaml"],
     "{sources}": ["data/seed"],
     "{block_lists}": [],
     "{checkpoints}": [],
+    "{safety_head}": [],
     # Both prompts of a question: DVC asks whether there may be something to do, the stage key decides.
     **{f"{{{q}}}": [f"prompts/annotate/{q}.yaml", f"prompts/annotate/{q}_clauses.yaml"] for q in VOTED},
     "{harm}": ["prompts/annotate/harm.yaml"],

@@ -61,6 +61,12 @@ from pipeline.annotators.people import People, human_votes, open_people
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator, embedded
 from pipeline.annotators.prompt import Prompt, load_prompt
 from pipeline.annotators.reliability import Posterior, Reliability, effective_number, left_out, posteriors
+from pipeline.annotators.safety_head import (
+    SafetyHead,
+    SafetyHeadAnnotator,
+    load_safety_head,
+    save_safety_head,
+)
 
 __all__ = [
     "AXES",
@@ -99,6 +105,8 @@ __all__ = [
     "Question",
     "Questioner",
     "Reliability",
+    "SafetyHead",
+    "SafetyHeadAnnotator",
     "SeesPixels",
     "Statement",
     "Status",
@@ -126,6 +134,7 @@ __all__ = [
     "load_head",
     "load_pair_network",
     "load_prompt",
+    "load_safety_head",
     "open_endpoint",
     "open_panel",
     "open_people",
@@ -133,6 +142,7 @@ __all__ = [
     "posteriors",
     "save_head",
     "save_pair_network",
+    "save_safety_head",
     "text_classes",
     "vote_all",
 ]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.annotators.base import Annotator, ImageItem, PairItem, Question, TextItem, Vote
@@ -35,6 +36,7 @@ from pipeline.annotators.llm import (
 )
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import load_prompt
+from pipeline.annotators.safety_head import SafetyHeadAnnotator, load_safety_head
 from pipeline.stages import STAGES
 from schemas.errors import InputError
 from schemas.params import HARM_PROMPT, VOTED, Trained
@@ -113,6 +115,8 @@ class Panel:
             from pipeline.encoders import load_nudity_classifier
 
             found.append(NudityAnnotator(load_nudity_classifier()))
+        if self.workspace.params.annotators.safety_head is not None:
+            found.append(self._safety_head(self.workspace.params.annotators.safety_head))
         return [*found, *self.image_models]
 
     def _encoder(self) -> EncoderAnnotator:
@@ -136,6 +140,12 @@ class Panel:
             kept=self.features,
             calibration=calibration,
         )
+
+    def _safety_head(self, path: Path) -> SafetyHeadAnnotator:
+        from pipeline.encoders import load_image_encoder
+
+        head = load_safety_head(self.workspace.root / path)
+        return SafetyHeadAnnotator(load_image_encoder(), head, self.workspace.params.thresholds.image_safe)
 
     @cached_property
     def image_models(self) -> Sequence[CaptionReader | ImageVLM]:

@@ -19,7 +19,7 @@ FURTHER = (
     "split", "response", "prediction", "rationale", "expected", "class_key", "contrast_square", "scene",
     "grade_image", "grade_text", "grade_joint", "ssu_unverified", "caption", "image_id", "query_id",
     "source_uri", "page_url", "source_package", "author", "licence", "redistributable", "generator",
-    "query_writer", "response_writer", "lang", "tier",
+    "query_writer", "response_writer", "lang", "tier", "leak_group",
 )  # fmt: skip
 """Columns that a table has where the dataset has them; empty cells are null."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FOLDS", "Bools", "Floats", "Ints", "auc", "auc_draws", "held_out", "interval95"]
+__all__ = ["FOLDS", "Bools", "Floats", "Ints", "auc", "auc_draws", "folds_of", "held_out", "interval95"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ def held_out(labels: Bools, groups: Ints, seed: int, guess: Callable[[Ints, Bool
     Returns:
         P(unsafe), 0..1; .5 where the other folds hold one label alone.
     """
-    folds = _folds(groups, seed)
+    folds = folds_of(groups, seed)
     scores = np.full(len(labels), 0.5)
     for fold in range(FOLDS):
         test = np.flatnonzero(folds == fold)
@@ -80,7 +80,8 @@ def held_out(labels: Bools, groups: Ints, seed: int, guess: Callable[[Ints, Bool
     return scores
 
 
-def _folds(groups: Ints, seed: int) -> Ints:
+def folds_of(groups: Ints, seed: int) -> Ints:
+    """The fold of each row, 0 to `FOLDS` less 1: rows of equal number in one, and the folds about even."""
     names, place = np.unique(groups, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = np.empty(len(names), np.int64)

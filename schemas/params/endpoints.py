@@ -121,6 +121,10 @@ class Annotators(Strict):
     text_safe: list[str] = Field(min_length=1)
     pair_safe: list[str] = Field(min_length=1)
     trained: list[Trained] = Field(default=list(get_args(Trained)))
+    safety_head: Path | None = Field(
+        default=None,
+        description="what `holisafe safellava folds` wrote: it votes on images (docs/safellava.md)",
+    )
     harm: list[str] = Field(
         default=[], description="who says whom an SSU pair harms, and how (docs/policy.md); empty: nobody"
     )

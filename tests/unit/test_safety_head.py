@@ -1,0 +1,126 @@
+"""The safety head in folds, and its votes: nothing is told of an image by what has seen it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.annotators import SafetyHeadAnnotator, image_item, load_safety_head, save_safety_head
+from pipeline.audit.judging import folds_of
+from pipeline.safellava.folds import CLASSES, Labelled, fold, trained_head
+from pipeline.store import sha256_bytes
+from pipeline.workspace import Silent
+from schemas.errors import InputError
+from tests.images import encoded, picture
+
+WIDTH = 24
+
+
+def labelled(n: int = 240, seed: int = 0, signal: float = 2.0, group: int = 2) -> Labelled:
+    """Half safe, the others of three classes; features that tell the class as far as `signal` goes."""
+    random = np.random.default_rng(seed)
+    labels = np.where(np.arange(n) // group % 2 == 0, 0, 6 + np.arange(n) // (2 * group) % 3)
+    centres = random.normal(0, signal, (CLASSES, WIDTH))
+    features = (centres[labels] + random.normal(0, 1, (n, WIDTH))).astype(np.float32)
+    names = [f"{k:04}" for k in range(n)]
+    return Labelled(names, names, features, labels, np.arange(n) // group, 0)
+
+
+def test_what_features_tell_is_found_and_what_they_do_not_is_not() -> None:
+    ways = {way.name: way for way in fold(labelled(), 0, Silent())[0]}
+    head, majority = ways["safety head"], ways["majority"]
+    assert list(ways) == ["safety head", "logistic regression", "majority"]
+    assert head.auc.value > 0.95
+    assert head.macro_f1.low is not None
+    assert majority.macro_f1.high is not None
+    assert head.macro_f1.low > majority.macro_f1.high
+    assert majority.auc.value == 0.5
+    assert set(head.by_class) == {"0", "6", "7", "8"}
+    assert sum(of["n"] for of in head.by_class.values()) == 240
+    nothing = fold(labelled(signal=0.0), 0, Silent())[0][0]
+    assert nothing.auc.low is not None
+    assert nothing.auc.low < 0.5 < nothing.auc.value + 0.1
+
+
+def test_a_copy_of_an_image_tells_nothing_of_it() -> None:
+    # Labels by the toss of a coin, and every image twice: who saw the copy would know them all.
+    random = np.random.default_rng(3)
+    one = random.normal(0, 1, (120, 400)).astype(np.float32)
+    labels = random.integers(0, 2, 120) * 7
+    twice = Labelled(
+        [str(k) for k in range(240)], [str(k) for k in range(240)], np.repeat(one, 2, axis=0),
+        np.repeat(labels, 2), np.repeat(np.arange(120), 2), 0,
+    )  # fmt: skip
+    apart = dataclasses.replace(twice, groups=np.arange(240))
+    assert fold(twice, 0, Silent())[0][0].auc.value < 0.65
+    assert fold(apart, 0, Silent())[0][0].auc.value > 0.9
+
+
+def test_folds_keep_groups_whole_and_are_about_even() -> None:
+    folds = folds_of(np.arange(200) // 8, 1)
+    assert all(len(set(folds[start : start + 8])) == 1 for start in range(0, 200, 8))
+    assert sorted(np.bincount(folds)) == [40] * 5
+
+
+def test_the_same_seed_gives_the_same_figures_and_probabilities() -> None:
+    first, again = fold(labelled(), 5, Silent()), fold(labelled(), 5, Silent())
+    assert first[0] == again[0]
+    assert np.array_equal(first[1], again[1])
+    assert np.allclose(first[1].sum(1), 1)
+    assert not np.array_equal(first[1], fold(labelled(), 6, Silent())[1])
+
+
+class Encoder:
+    """Gives each picture features of its own."""
+
+    identity = "encoder-1"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def features(self, images: Any) -> Any:
+        self.asked += len(images)
+        return np.stack([np.full(WIDTH, image.width / 50, np.float32) for image in images])
+
+
+def test_votes_on_known_images_are_those_of_who_had_not_seen_them(tmp_path: Path) -> None:
+    known = encoded(picture(50, 40, seed=1), "JPEG")
+    some = labelled()
+    head = trained_head(some.features, some.labels, 0, "encoder-1", {sha256_bytes(known): 0.8125})
+    save_safety_head(tmp_path / "head.npz", head)
+    written = (tmp_path / "head.npz").read_bytes()
+    save_safety_head(tmp_path / "head.npz", head)
+    assert (tmp_path / "head.npz").read_bytes() == written
+    encoder = Encoder()
+    annotator = SafetyHeadAnnotator(encoder, load_safety_head(tmp_path / "head.npz"))
+    new = encoded(picture(60, 40, seed=2), "JPEG")
+    items = [image_item("a", "", "", lambda: known), image_item("b", "", "", lambda: new)]
+    votes = annotator.annotate([*items, image_item("c", "", "", lambda: b"no image")], Silent())
+    assert [(v.item_id, v.family, v.question) for v in votes] == [
+        (i, "safellava", "image_safe") for i in "abc"
+    ]
+    assert (votes[0].value, votes[0].score) == ("unsafe", 0.812)
+    assert votes[1].status == "ok"
+    assert votes[2].status == "unscorable"
+    assert encoder.asked == 1
+    expected = 1 - head.probabilities(np.full((1, WIDTH), 60 / 50, np.float32))[0, 0]
+    assert votes[1].score == pytest.approx(expected, abs=6e-4)
+
+
+def test_a_head_of_another_encoder_or_a_broken_file_is_refused(tmp_path: Path) -> None:
+    some = labelled()
+    head = trained_head(some.features, some.labels, 0, "encoder-2")
+    with pytest.raises(InputError, match="trained on encoder-2, and here is encoder-1"):
+        SafetyHeadAnnotator(Encoder(), head)
+    with pytest.raises(InputError, match="no such file; write it again with `holisafe safellava folds`"):
+        load_safety_head(tmp_path / "none.npz")
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_safety_head(tmp_path / "bad.npz")
+    save_safety_head(tmp_path / "odd.npz", dataclasses.replace(head, out_bias=head.out_bias[:5]))
+    with pytest.raises(InputError, match="do not go together"):
+        load_safety_head(tmp_path / "odd.npz")

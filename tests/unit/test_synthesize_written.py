@@ -15,7 +15,6 @@ from pipeline.cells import Cell
 from pipeline.engine import CallCache, Engine, RemoteEndpoint, Terms, open_cache
 from pipeline.label_pairs.batch import next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares
-from pipeline.store import Failures
 from pipeline.synthesize.grids import GridSquare, check_quota, grid_squares, slots
 from pipeline.synthesize.matching import KnownImage
 from pipeline.synthesize.variety import GRAM, NEAR, NearQueries, Openings
@@ -176,27 +175,24 @@ def answer(tag: str, kinds: str = "latent neutral unsafe") -> dict[str, object]:
 
 def asked(tmp_path: Path, rules: list[dict[str, object]], drafted: list[GridSquare], attempts: int = 3):  # type: ignore[no-untyped-def]
     """What came of a writer that answers by rules, with its failures and how often it was asked."""
-    failures = Failures("synthesize")
     with scripted(answers=rules) as server, open_cache(tmp_path / "calls.sqlite") as cache:
         writer = SquareWriter(voter(server.endpoint(), cache))
-        found = list(
-            write_squares(
-                writer,
-                PROMPT,
-                drafted,
-                {INFO.name: INFO},
-                {},
-                attempts=attempts,
-                opening_share=0.1,
-                failures=failures,
-                progress=Silent(),
-            )
+        found, _ = write_squares(
+            writer,
+            PROMPT,
+            drafted,
+            {INFO.name: INFO},
+            {},
+            attempts=attempts,
+            opening_share=0.1,
+            progress=Silent(),
         )
-        keys = [key for _, _, keys in found for key in keys]
         # Else one that was paid for looks unused; the engine's own re-asks have no keys here.
-        assert set(keys) == {record.key for record in cache.records() if record.attempt == 1}
-        found = [(square, said, keys) for square, said, keys in found if said]
-        return found, failures.rows, server.stats()["requests"], writer
+        keys = {key for one in found for key in one.keys}
+        assert keys == {record.key for record in cache.records() if record.attempt == 1}
+        written = [(one.square, one.said, one.keys) for one in found if one.said]
+        failures = [{"item_id": one.square.id, "detail": one.fault} for one in found if one.fault]
+        return written, failures, server.stats()["requests"], writer
 
 
 def voter(endpoint: RemoteEndpoint, cache: CallCache) -> Voter:

@@ -57,7 +57,9 @@ Names = tuple[str, ...]
 STAGE = "label_pairs"
 APART = ("{taxonomy}", "only_classes", "egress")
 ASKED: tuple[Question, ...] = ("text_safe", "text_class", "pair_safe")
-TABLES = {"pairs": PAIRS, "votes": VOTES, "labels": TEXT_PAIR_LABELS, "proofs": PROOFS}
+TABLES = {
+    "pairs": PAIRS, "votes": VOTES, "labels": TEXT_PAIR_LABELS, "proofs": PROOFS, "failures": FAILURES,
+}  # fmt: skip
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -72,7 +74,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     `proofs.parquet` holds who says whom the SSU rows harm, where params name anybody for that.
 
     Nothing here hangs on another class, but for texts that two classes ask: what was made for the others is
-    kept (`Parts`). Tables have class after class.
+    kept (`Parts`). Tables have class after class, and pairs stand in the order they were drafted.
     """
     failures = Failures(STAGE)
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
@@ -83,7 +85,10 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         if new:
             _make(workspace, parts, new, drafts, people, progress)
         made = parts.all(list(keys.values()))
-        for name, schema in TABLES.items():
+        place = {row["pair_id"]: n for n, row in enumerate(drafts)}
+        pairs = [row for folder in made for row in read_rows(folder / "pairs.parquet")]
+        write_rows(out / "pairs.parquet", PAIRS, sorted(pairs, key=lambda row: place[row["pair_id"]]))
+        for name, schema in (("votes", VOTES), ("labels", TEXT_PAIR_LABELS), ("proofs", PROOFS)):
             join_tables(out / f"{name}.parquet", schema, [folder / f"{name}.parquet" for folder in made])
         for folder in made:
             failures.add_from(folder)
@@ -200,7 +205,7 @@ def _make(
             apart[of_item[row["pair_id" if name == "pairs" else "item_id"]]][name].append(row)
     for names, found in apart.items():
         with parts.making(keys[names]) as folder:
-            for name, schema in (TABLES | {"failures": FAILURES}).items():
+            for name, schema in TABLES.items():
                 write_rows(folder / f"{name}.parquet", schema, found[name])
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.annotators import (
     Annotator,
@@ -53,6 +53,7 @@ __all__ = ["pair_items", "requests", "run", "text_item"]
 
 Row = dict[str, Any]
 Names = tuple[str, ...]
+T = TypeVar("T")
 
 STAGE = "label_pairs"
 APART = ("{taxonomy}", "only_classes", "egress")
@@ -104,13 +105,11 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 def _keys(workspace: Workspace, parts: Parts, drafts: Sequence[Row]) -> dict[Names, str]:
     """The parts, in the order of their drafts: classes that ask a text of each other's stand together."""
     wanted, squares = planned_squares(workspace)
-    of_class: dict[str, list[Row]] = defaultdict(list)
     of_text: dict[str, int] = {}
     numbers: dict[str, int] = {}
     shared: list[tuple[int, int]] = []
     for row in drafts:
         number = numbers.setdefault(row["harm_class"], len(numbers))
-        of_class[row["harm_class"]].append(row)
         if (other := of_text.setdefault(row["query"], number)) != number:
             shared.append((other, number))
     images = _known_of_images(workspace)
@@ -119,7 +118,7 @@ def _keys(workspace: Workspace, parts: Parts, drafts: Sequence[Row]) -> dict[Nam
     found = {}
     for group in clusters(len(names), shared):
         classes = tuple(names[number] for number in group)
-        rows = [row for name in classes for row in of_class[name]]
+        rows = [row for row in drafts if row["harm_class"] in classes]
         found[classes] = parts.key(
             [infos[name] for name in classes],
             [n for cell, n in wanted.items() if cell.class_name in classes],
@@ -133,18 +132,20 @@ def _keys(workspace: Workspace, parts: Parts, drafts: Sequence[Row]) -> dict[Nam
 def _known_of_images(workspace: Workspace) -> dict[str, list[Any]]:
     """What judging pairs hangs on of each image: its words and label, and its file where somebody sees it."""
     params = workspace.params
-    seen = any(said.sees == "pixels" for q in STAGES[STAGE].questions for said in params.voters(q).values())
+    asked = {name: said for q in STAGES[STAGE].questions for name, said in params.voters(q).items()}
+    seers = {name: params.allowed(name) for name, said in asked.items() if said.sees == "pixels"}
     labels = {
         row["image_id"]: [row["image_safe"], row["grade_image"], row["agreement"]]
         for row in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
     }
-    columns = ["image_id", "caption", "ocr_text", "intended_class", *(["bytes"] if seen else [])]
+    columns = ["image_id", "caption", "ocr_text", "intended_class", *(["bytes"] if seers else [])]
     found = {}
     for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns):
-        words = [row["caption"], row["ocr_text"], row["intended_class"]]
-        found[row["image_id"]] = [
-            *words, *labels[row["image_id"]], *([sha256_bytes(row["bytes"])] if seen else []),
-        ]  # fmt: skip
+        known = [row["caption"], row["ocr_text"], row["intended_class"], *labels[row["image_id"]]]
+        if seers:
+            may = sorted(name for name, to in seers.items() if to is None or row["intended_class"] in to)
+            known += [may, sha256_bytes(row["bytes"])]
+        found[row["image_id"]] = known
     return found
 
 
@@ -188,25 +189,36 @@ def _make(
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
     for row in [*surplus, *(r for r in drafts if r["pair_id"] not in judged)]:
         failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
-    columns = set(PAIRS.names)
-    tables: dict[str, Iterable[Row]] = {
-        "pairs": ({k: v for k, v in r.items() if k in columns} for r in kept),
-        "votes": (row_of(v) for v in labeller.votes),
-        "labels": labeller.label_rows(),
-        "proofs": proof_rows(proofs),
-        "failures": failures.rows,
-    }
     of_item = {row["pair_id"]: part_of[row["harm_class"]] for row in drafts}
     for row in drafts:
         of_item.setdefault(sha256_text(row["query"]), part_of[row["harm_class"]])
-    apart: dict[Names, dict[str, list[Row]]] = {names: {name: [] for name in tables} for names in keys}
-    for name, rows in tables.items():
-        for row in rows:
-            apart[of_item[row["pair_id" if name == "pairs" else "item_id"]]][name].append(row)
-    for names, found in apart.items():
-        with parts.making(keys[names]) as folder:
-            for name, schema in TABLES.items():
-                write_rows(folder / f"{name}.parquet", schema, found[name])
+
+    def apart(items: Iterable[T], name: Callable[[T], str]) -> dict[Names, list[T]]:
+        found: dict[Names, list[T]] = {names: [] for names in keys}
+        for item in items:
+            found[of_item[name(item)]].append(item)
+        return found
+
+    def item_id(row: Row) -> str:
+        return str(row["item_id"])
+
+    columns = set(PAIRS.names)
+    pairs = apart(kept, lambda row: row["pair_id"])
+    votes = apart(labeller.votes, lambda vote: vote.item_id)
+    labels = apart(labeller.label_rows(), item_id)
+    said = apart(proof_rows(proofs), item_id)
+    failed = apart(failures.rows, item_id)
+    for names, key in keys.items():
+        tables: dict[str, Iterable[Row]] = {
+            "pairs": ({k: v for k, v in row.items() if k in columns} for row in pairs[names]),
+            "votes": map(row_of, votes[names]),
+            "labels": labels[names],
+            "proofs": said[names],
+            "failures": failed[names],
+        }
+        with parts.making(key) as folder:
+            for name, rows in tables.items():
+                write_rows(folder / f"{name}.parquet", TABLES[name], rows)
 
 
 def _prove(

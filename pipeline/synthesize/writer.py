@@ -32,6 +32,7 @@ __all__ = [
     "SquarePrompt",
     "SquareWriter",
     "Written",
+    "WrittenSquare",
     "candidates",
     "load_square_prompt",
     "shown",

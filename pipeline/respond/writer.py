@@ -451,7 +451,9 @@ class _Writing:
 def _ask_open(jobs: Sequence[_Job], ask: Ask) -> None:
     """Ask about the pairs that are not done and wait for no look."""
     waiting = [job for job in jobs if not job.done and job.answer is None]
-    for job, answer in zip(waiting, ask(waiting), strict=True) if waiting else ():
+    if not waiting:
+        return
+    for job, answer in zip(waiting, ask(waiting), strict=True):
         job.answer, job.done = answer, answer is None
 
 

@@ -272,8 +272,9 @@ def write_squares(
     words: list[str] = []
     rounds: dict[str, Rounds] = {square.class_name: [] for square in squares}
     earlier = _Earlier.of(before)
-    while open_places:
-        number = max(map(len, rounds.values()))
+    number = 0
+    # While the classes before were still written anew, something of these may have given way to them.
+    while open_places or (squares and number < earlier.last):
         progress.start("queries" if not number else f"queries, again ({number})", len(open_places))
         got = _answers(voter, [asked[place] for place in open_places], progress)
         for place, new in zip(open_places, got, strict=True):
@@ -299,6 +300,7 @@ def write_squares(
                 faults[place] = fault + ("" if answer.status == "blocked" else f" | {answer.raw}")
         for name, of_class in rounds.items():
             of_class.append(check.taken[name])
+        number += 1
     found = [
         WrittenSquare(square, done.get(place), tuple(keys[place]), faults.get(place, ""))
         for place, square in enumerate(squares)
@@ -346,6 +348,11 @@ class _Earlier:
         for text in texts:
             near.add(text)
         return cls(near, rounds)
+
+    @property
+    def last(self) -> int:
+        """How many rounds it took to write them."""
+        return max(map(len, self.rounds), default=0)
 
     def at(self, number: int) -> Callable[[str], bool]:
         """Tells of a query whether it is near one that had been taken in a round."""
@@ -476,6 +483,8 @@ def _answers(voter: Voter, calls: list[Request], progress: Progress) -> list[Ans
     """The answers to calls; an outage is none."""
     from pipeline.engine import all_answered
 
+    if not calls:
+        return []
     answers = voter.engine.ask_all(
         calls, stage="synthesize", on_progress=lambda _done, _total: progress.advance()
     )

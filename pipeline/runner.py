@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ __all__ = [
     "fresh_stages",
     "has_run",
     "is_fresh",
+    "last_output",
     "locked",
+    "only_inputs_changed",
     "run_stage",
     "stage_files",
     "stage_key",
@@ -199,6 +202,20 @@ def is_fresh(workspace: Workspace, stage: Stage) -> bool:
         return False
     folder = workspace.stage_dir(stage.name)
     return all(_unchanged(folder / path, out) for path, out in record["outs"].items())
+
+
+def last_output(workspace: Workspace, name: str) -> dict[str, str]:
+    """The files that a stage left when it ran last and that nobody has changed since: SHA-256 by path."""
+    record = _record(workspace, name) or {"outs": {}}
+    folder = workspace.stage_dir(name)
+    return {path: out["sha256"] for path, out in record["outs"].items() if _unchanged(folder / path, out)}
+
+
+def only_inputs_changed(workspace: Workspace, name: str) -> bool:
+    """Whether a stage has run, and everything that its key holds but its inputs is as it was then."""
+    before = (_record(workspace, name) or {}).get("parts")
+    now = _key_parts(workspace, replace(STAGES[name], inputs=()))
+    return before is not None and _differences(before, now) == []
 
 
 def has_run(workspace: Workspace, stage: Stage) -> bool:

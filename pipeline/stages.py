@@ -109,7 +109,7 @@ STAGES: dict[str, Stage] = {
             (_TEXT, "open-nsfw"),
             ("image_safe",),
             ("encoders/head.npz",),
-            version=3,
+            version=4,
         ),
         Stage(
             "synthesize",
@@ -117,7 +117,7 @@ STAGES: dict[str, Stage] = {
             ("synthesize", "quotas", "quota_scale", "split", "seed", "only_classes", "egress"),
             (_TAXONOMY, _QUERIES, "{prompts}/synthesize"),
             questions=("query",),
-            version=5,
+            version=6,
         ),
         Stage(
             "label_pairs",
@@ -135,7 +135,7 @@ STAGES: dict[str, Stage] = {
             (_TEXT,),
             ("text_safe", "pair_safe", "harm"),
             ("annotators/text_head.npz", "annotators/pair_head.npz"),
-            version=5,
+            version=6,
         ),
         Stage(
             "respond",
@@ -143,6 +143,7 @@ STAGES: dict[str, Stage] = {
             ("seed", "respond", "egress"),
             (_TAXONOMY, _QUERIES, "{prompts}/responses.yaml", "{prompts}/respond"),
             questions=("response",),
+            version=2,
         ),
         Stage(
             "assemble",

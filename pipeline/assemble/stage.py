@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,29 @@ import pyarrow as pa
 from pipeline.assemble.card import write_card
 from pipeline.assemble.croissant import write_croissant
 from pipeline.assemble.figures import figures
-from pipeline.store import Failures, read_rows, sha256_text, write_bytes, write_json, write_rows, write_text
+from pipeline.parts import Parts
+from pipeline.runner import last_output
+from pipeline.store import (
+    Failures,
+    read_rows,
+    sha256_bytes,
+    sha256_file,
+    sha256_text,
+    take_over,
+    write_bytes,
+    write_json,
+    write_rows,
+    write_text,
+)
 from pipeline.synthesize.squares import row_id_of
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, DATASET, VOTE
 from schemas.taxonomy import Taxonomy
 
 __all__ = ["BENCH_FIELDS", "run"]
+
+STAGE = "assemble"
+APART = ("{taxonomy}", "quotas", "quota_scale", "split", "only_classes")
 
 BENCH_FIELDS = ("id", "image", "query", "type", "category", "subcategory", "image_safe", "image_safety_label")
 LEFT_OUT_FIELDS = ("image_id", "source_uri", "page_url", "author", "licence")
@@ -64,6 +81,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     same for machines; `failures.parquet` stands beside as `meta/failures.parquet` so that no data loader
     takes it for rows. Images that may not be given away are left out where params say so: their rows stay,
     and `meta/images_left_out.jsonl` tells where each came from and where in `images/` it belongs.
+
+    Shards and images that are as they were in the last dataset are taken over from it, not written again.
     """
     failures = Failures("assemble")
     sources = _load(workspace)
@@ -94,8 +113,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     }
     lines = [json.dumps(left_out[name], ensure_ascii=False) + "\n" for name in sorted(left_out)]
     write_text(out / "meta" / "images_left_out.jsonl", "".join(lines))
-    _write_images(rows, workspace, out, progress)
-    _write_shards(rows, workspace, out, progress)
+    former = last_output(workspace, STAGE)
+    images = _write_images(rows, former, workspace, out, progress)
+    _write_shards(rows, images, former, workspace, out, progress)
     bench = [{f: row["image"]["path"] if f == "image" else row[f] for f in BENCH_FIELDS} for row in rows]
     write_json(out / "holisafe_bench.json", sorted(bench, key=lambda r: r["id"]))
     held = {told["image_id"] for told in left_out.values()}
@@ -196,30 +216,62 @@ def _row(row_id: int, pair: dict[str, Any], sources: _Sources, workspace: Worksp
     }
 
 
-def _write_images(rows: list[dict[str, Any]], workspace: Workspace, out: Path, progress: Progress) -> None:
-    """Write each image that may go out as a file of its own, in one pass over the table of images."""
+def _write_images(
+    rows: list[dict[str, Any]], former: Mapping[str, str], workspace: Workspace, out: Path, progress: Progress
+) -> dict[str, str]:
+    """Write each image that may go out as a file of its own, in one pass over the table of images.
+
+    Returns:
+        Their SHA-256 by path.
+    """
     paths = {row["image_id"]: row["image"]["path"] for row in rows if _released(row, workspace)}
     progress.start("images", len(paths))
+    found = {}
     for image in read_rows(_images(workspace), ["image_id", "bytes"]):
         if (path := paths.get(image["image_id"])) is not None:
-            write_bytes(out / "images" / path, image["bytes"])
+            file = Path("images") / path
+            found[path] = sha256_bytes(image["bytes"])
+            if former.get(str(file)) == found[path]:
+                take_over(workspace.stage_dir(STAGE) / file, out / file)
+            else:
+                write_bytes(out / file, image["bytes"])
             progress.advance()
+    return found
 
 
-def _write_shards(rows: list[dict[str, Any]], workspace: Workspace, out: Path, progress: Progress) -> None:
+def _write_shards(
+    rows: list[dict[str, Any]],
+    images: Mapping[str, str],
+    former: Mapping[str, str],
+    workspace: Workspace,
+    out: Path,
+    progress: Progress,
+) -> None:
     """Write a shard for each subcategory and side; a new subcategory adds files and changes none."""
     shards: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         shards[row["category"], row["subcategory"], row["split"]].append(row)
     schema = _schema()
+    parts = Parts(workspace, STAGE, APART)
+    # Of each shard what it was made from, and what it was then.
+    index = workspace.state / "parts" / f"{STAGE}.json"
+    made: dict[str, list[str]] = json.loads(index.read_text()) if index.exists() else {}
+    known: dict[str, list[str]] = {}
     progress.start("rows", len(rows))
     for (category, subcategory, split), members in sorted(shards.items()):
         for start in range(0, len(members), ROWS_PER_SHARD):
             part = members[start : start + ROWS_PER_SHARD]
-            path = out / "data" / category / subcategory / f"{split}-{start // ROWS_PER_SHARD:05d}.parquet"
-            full = (_with_image(row, workspace, out) for row in part)
-            write_rows(path, schema, full, repeated=["image.bytes"])
+            name = f"data/{category}/{subcategory}/{split}-{start // ROWS_PER_SHARD:05d}.parquet"
+            key = parts.key(str(schema), [[row, images.get(row["image"]["path"])] for row in part])
+            if name in former and made.get(name) == [key, former[name]]:
+                take_over(workspace.stage_dir(STAGE) / name, out / name)
+                known[name] = made[name]
+            else:
+                full = (_with_image(row, workspace, out) for row in part)
+                write_rows(out / name, schema, full, repeated=["image.bytes"])
+                known[name] = [key, sha256_file(out / name)]
             progress.advance(len(part))
+    write_json(index, known)
 
 
 def _with_image(row: dict[str, Any], workspace: Workspace, out: Path) -> dict[str, Any]:

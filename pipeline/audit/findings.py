@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -54,6 +54,7 @@ class Known:
         order: values of votes, in the order to show.
         embed: gives embeddings of images that can be decoded, by key; None: there are none.
         trusted: whether its images may be decoded in this process.
+        looks: a table that keeps what was seen of its images; None: nothing is kept.
     """
 
     wanted: Mapping[tuple[str, str, str], int] | None = None
@@ -65,6 +66,7 @@ class Known:
     order: Sequence[str] = (CLASS_NONE, "borderline", "unsafe")
     embed: Callable[[Sequence[str]], Mapping[str, Floats]] | None = None
     trusted: bool = False
+    looks: Path | None = None
 
 
 def findings(
@@ -89,7 +91,7 @@ def findings(
     """
     known = known or Known()
     rows = found.rows
-    looks = look_at(found, progress, trusted=known.trusted)
+    looks = look_at(found, progress, trusted=known.trusted, kept=known.looks)
     without = rows.loc[rows["image"].isin(looks.rejected.keys()), ["row", "id", "image"]]
     for place, id_, key in without.itertuples(index=False):
         found.problems.add(int(place), str(id_), "image", looks.rejected[key], key, kept=True)

@@ -50,7 +50,11 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     votes = _votes(workspace)
     failures = list(_failures(workspace))
     images = _images(workspace, set(found.rows["image"]))
-    known = replace(_known(workspace, images, votes), embed=partial(kept_embeddings, workspace, progress))
+    known = replace(
+        _known(workspace, images, votes),
+        embed=partial(kept_embeddings, workspace, progress),
+        looks=workspace.state / "parts" / "audit" / f"looks-{STAGES['audit'].version}.parquet",
+    )
     metrics = findings(replace(found, votes=votes), progress, known=known)
     metrics |= _of_a_build(workspace, found, images, failures)
     write_json(out / "metrics.json", metrics)

@@ -18,7 +18,24 @@ from pipeline.encoders import (
 )
 from schemas.params import Curate
 
-__all__ = ["Ingested", "Job", "Rejected", "ingest"]
+__all__ = ["INGESTED", "Ingested", "Job", "Rejected", "ingest"]
+
+
+INGESTED = (
+    "pixels_sha256",
+    "phash",
+    "width",
+    "height",
+    "stripped",
+    "notes",
+    "ocr_text",
+    "personal_data",
+    "nudity",
+    "faces",
+    "face_share",
+    "bytes",
+)
+"""The columns that are read from the image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,13 @@ from pipeline.annotators import embedded, image_item
 from pipeline.curate import similar
 from pipeline.curate.clusters import clusters, near_pairs
 from pipeline.curate.hashing import packed
-from pipeline.curate.ingest import Ingested, Job, ingest
+from pipeline.curate.ingest import INGESTED, Ingested, Job, Rejected, ingest
+from pipeline.curate.normalise import opened, upright_size
 from pipeline.curate.split import Group, SplitLedger, assign_sides
 from pipeline.curate.text import alike_text, same_text
 from pipeline.encoders import FeatureStore, load_encoder
 from pipeline.parallel import WorkerDied, in_processes
+from pipeline.runner import last_output, only_inputs_changed
 from pipeline.store import Cells, Failures, TableWriter, read_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import IMAGES
@@ -92,9 +94,10 @@ def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: 
             _, kept, where = best[row["image_id"]]
             yield Job(row, workspace.params.curate, None if position == kept else where)
 
+    before = _Before(workspace)
     schema = pa.schema([field for field in IMAGES if field.name not in DECIDED])
     with TableWriter(target, schema) as rows:
-        for job, done in in_processes(ingest, jobs()):
+        for job, done in before.or_else(jobs):
             progress.advance()
             row = job.row
             if isinstance(done, WorkerDied):
@@ -112,6 +115,37 @@ def _ingested(workspace: Workspace, target: Path, failures: Failures, progress: 
                     done.hash,
                     done.columns["ocr_text"],
                 )
+
+
+class _Before:
+    """The images as they were kept when the stage ran last, if nothing but its inputs has changed since."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        table = workspace.stage_dir("curate") / "images.parquet"
+        self._places: dict[str, int] = {}
+        if only_inputs_changed(workspace, "curate") and table.name in last_output(workspace, "curate"):
+            self._places = {row["image_id"]: n for n, row in enumerate(read_rows(table, ["image_id"]))}
+            self._rows = Cells(table)
+
+    def or_else(
+        self, jobs: Callable[[], Iterable[Job]]
+    ) -> Iterator[tuple[Job, Ingested | Rejected | WorkerDied]]:
+        """Each job, in order, with what is kept of its image; those of which nothing is are done now."""
+        # Read twice, since those that are to be done are read ahead.
+        done = in_processes(ingest, (job for job in jobs() if self._place(job) is None))
+        for job in jobs():
+            place = self._place(job)
+            yield (job, self._ingested(job, place)) if place is not None else next(done)
+
+    def _place(self, job: Job) -> int | None:
+        return None if job.same_as is not None else self._places.get(job.row["image_id"])
+
+    def _ingested(self, job: Job, place: int) -> Ingested:
+        row = self._rows[place]
+        with opened(job.row["bytes"], job.params.max_pixels) as image:
+            width, height = upright_size(image)
+        columns = {name: row[name] for name in INGESTED}
+        return Ingested(columns, bytes.fromhex(row["phash"]), width * height)
 
 
 def _raw(workspace: Workspace, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -24,15 +24,20 @@ from pipeline.annotators import (
     vote_all,
 )
 from pipeline.engine import Request
-from pipeline.store import Cells, Failures, read_rows, row_of, write_rows
+from pipeline.parts import Parts, told
+from pipeline.store import Cells, Failures, join_tables, read_rows, row_of, sha256_bytes, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
-from schemas.rows import CLASS_NONE, IMAGE_LABELS, IMAGES, VOTES
+from schemas.rows import CLASS_NONE, IMAGE_LABELS, VOTES
 from schemas.taxonomy import Taxonomy
 
 __all__ = ["image_items", "requests", "run"]
 
-QUESTIONS: tuple[Question, ...] = ("image_safe", "image_class")
+STAGE = "label_images"
+APART = ("{taxonomy}", "only_classes", "egress")
+ASKED: Question = "image_safe"
+QUESTIONS: tuple[Question, ...] = (ASKED, "image_class")
+WORDS = ("image_id", "caption", "ocr_text", "source_uri", "intended_class", "intended_safe")
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -40,25 +45,76 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
 
     An image whose labels put it on another side than it was collected for is labelled as they say but
     not accepted, since its scenes were chosen for what it was meant to be.
+
+    What was said of the images of a class is kept (`Parts`). Tables have class after class.
     """
-    failures = Failures("label_images")
-    images = _images(workspace)
-    items = _items(workspace, images)
-    votes: dict[str, list[Vote]] = {item.id: [] for item in items}
-    with open_panel(workspace, "label_images") as panel:
-        for vote in vote_all(panel.image, items, progress):
-            votes[vote.item_id].append(vote)
+    failures = Failures(STAGE)
+    of_class: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for image, item in _items(workspace):
+        of_class[image["intended_class"]].append(image | {"item": item})
     people = open_people(workspace, QUESTIONS)
-    for item_id, given in votes.items():
-        given += people.take(item_id, QUESTIONS)
+    with Parts(workspace, STAGE, APART) as parts:
+        keys = {name: parts.key(*_hangs_on(workspace, images)) for name, images in of_class.items()}
+        new = [name for name, key in keys.items() if parts.find(key) is None]
+        votes = _votes(workspace, [image["item"] for name in new for image in of_class[name]], progress)
+        for name, images in of_class.items():
+            said = {image["image_id"]: people.take(image["image_id"], QUESTIONS) for image in images}
+            if name in new:
+                given = {image_id: [*votes[image_id], *more] for image_id, more in said.items()}
+                with parts.making(keys[name]) as folder:
+                    _write(workspace, images, given, folder)
+        made = parts.all(list(keys.values()))
+        for table, schema in (("labels", IMAGE_LABELS), ("votes", VOTES)):
+            join_tables(out / f"{table}.parquet", schema, [folder / f"{table}.parquet" for folder in made])
+        for folder in made:
+            failures.add_from(folder)
     for vote in people.left:
         failures.add(vote.item_id, str(REVIEWS), "vote of a person on what is not here", vote.annotator)
-    labels = _labels(images, votes, workspace.params.thresholds.image_safe)
+    failures.write(out)
+
+
+def _hangs_on(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[Any]:
+    """Everything that the labels of the images of a class hang on."""
+    params = workspace.params
+    trained = bool(params.annotators.trained)
+    # Who names a class, people among them, may name any.
+    every = trained or (workspace.root / REVIEWS).exists()
+    names = {image["intended_class"] for image in images}
+    classes = [info for info in workspace.taxonomy.classes() if every or info.name in names]
+    seen = trained or any(v.sees == "pixels" for v in params.voters(ASKED).values())
+    allowed = {name: params.allowed(name) for name in params.voters(ASKED)}
+    return [
+        [told(info) for info in classes],
+        sorted(name for name, to in allowed.items() if to is None or names & to),
+        [
+            [image[name] for name in WORDS] + ([sha256_bytes(image["item"].jpeg())] if seen else [])
+            for image in images
+        ],
+    ]
+
+
+def _votes(workspace: Workspace, items: Sequence[ImageItem], progress: Progress) -> dict[str, list[Vote]]:
+    """What everybody but people says of some images."""
+    votes: dict[str, list[Vote]] = {item.id: [] for item in items}
+    if items:
+        with open_panel(workspace, STAGE) as panel:
+            for vote in vote_all(panel.image, items, progress):
+                votes[vote.item_id].append(vote)
+    return votes
+
+
+def _write(
+    workspace: Workspace, images: Sequence[dict[str, Any]], votes: Mapping[str, Sequence[Vote]], folder: Path
+) -> None:
+    """What came of the images of a class."""
+    failures = Failures(STAGE)
+    # Estimated class by class: a new class moves no other's.
+    safety = (v for given in votes.values() for v in given if v.question == "image_safe")
+    labels = aggregate(safety, workspace.params.thresholds.image_safe)
     rows = []
     for image in images:
-        given = votes[image["image_id"]]
         label = labels.get(image["image_id"], Label(None, None, None, 0))
-        named = aggregate_class(v for v in given if v.question == "image_class")
+        named = aggregate_class(v for v in votes[image["image_id"]] if v.question == "image_class")
         rows.append(_row(image, label, named, workspace.taxonomy))
         if not rows[-1]["accepted"]:
             wanted = CLASS_NONE if image["intended_safe"] else image["intended_class"]
@@ -66,22 +122,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             failures.add(
                 image["image_id"], image["source_uri"], "label differs from intention", f"{wanted} -> {got}"
             )
-    write_rows(out / "labels.parquet", IMAGE_LABELS, rows)
-    write_rows(out / "votes.parquet", VOTES, (row_of(v) for given in votes.values() for v in given))
-    failures.write(out)
-
-
-def _labels(
-    images: Sequence[dict[str, Any]], votes: Mapping[str, Sequence[Vote]], threshold: float
-) -> dict[str, Label]:
-    """The label of each image, estimated class by class: a new class moves no other's."""
-    found: dict[str, Label] = {}
-    by_class: dict[str, list[str]] = defaultdict(list)
-    for image in images:
-        by_class[image["intended_class"]].append(image["image_id"])
-    for ids in by_class.values():
-        found |= aggregate((v for i in ids for v in votes[i] if v.question == "image_safe"), threshold)
-    return found
+    write_rows(folder / "labels.parquet", IMAGE_LABELS, rows)
+    write_rows(folder / "votes.parquet", VOTES, (row_of(v) for given in votes.values() for v in given))
+    failures.write(folder)
 
 
 def requests(
@@ -95,32 +138,19 @@ def requests(
         yield annotator, [(item.policy_class, call) for item, call in calls if call is not None]
 
 
-def _images(workspace: Workspace) -> list[dict[str, Any]]:
-    """What is known of the images, without their files."""
-    return list(read_rows(_table(workspace), [name for name in IMAGES.names if name != "bytes"]))
-
-
 def image_items(workspace: Workspace) -> list[ImageItem]:
     """What annotators are given of every image; files are read when they are looked at."""
-    return _items(workspace, _images(workspace))
+    return [item for _, item in _items(workspace)]
 
 
-def _items(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[ImageItem]:
-    files = Cells(_table(workspace), "bytes")
-    return [
-        image_item(
-            image["image_id"],
-            image["caption"],
-            image["ocr_text"],
-            partial(files.__getitem__, row),
-            image["intended_class"],
-        )
-        for row, image in enumerate(images)
-    ]
-
-
-def _table(workspace: Workspace) -> Path:
-    return workspace.stage_dir("curate") / "images.parquet"
+def _items(workspace: Workspace) -> Iterator[tuple[dict[str, Any], ImageItem]]:
+    """What is known of every image, without its file, and what annotators are given of it."""
+    table = workspace.stage_dir("curate") / "images.parquet"
+    files = Cells(table, "bytes")
+    for row, image in enumerate(read_rows(table, WORDS)):
+        jpeg = partial(files.__getitem__, row)
+        words = image["image_id"], image["caption"], image["ocr_text"]
+        yield image, image_item(*words, jpeg, image["intended_class"])
 
 
 def _row(image: dict[str, Any], label: Label, named: ClassLabel, taxonomy: Taxonomy) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pipeline.annotators import (
     Annotator,
@@ -14,6 +14,7 @@ from pipeline.annotators import (
     LanguageModel,
     PairItem,
     Panel,
+    People,
     Question,
     Questioner,
     SeesPixels,
@@ -25,20 +26,41 @@ from pipeline.annotators import (
     open_people,
     vote_all,
 )
+from pipeline.curate.clusters import clusters
 from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
-from pipeline.store import Cells, Failures, read_rows, row_of, sha256_text, write_rows
+from pipeline.parts import Parts, told
+from pipeline.stages import STAGES
+from pipeline.store import (
+    Cells,
+    Failures,
+    join_tables,
+    read_rows,
+    row_of,
+    sha256_bytes,
+    sha256_text,
+    write_rows,
+)
 from pipeline.synthesize.stage import planned_squares
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
-from schemas.rows import PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
+from schemas.rows import FAILURES, PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
 from schemas.taxonomy import PairType
 
 __all__ = ["pair_items", "requests", "run", "text_item"]
 
 Row = dict[str, Any]
+Names = tuple[str, ...]
+T = TypeVar("T")
+
+STAGE = "label_pairs"
+APART = ("{taxonomy}", "only_classes", "egress")
+ASKED: tuple[Question, ...] = ("text_safe", "text_class", "pair_safe")
+TABLES = {
+    "pairs": PAIRS, "votes": VOTES, "labels": TEXT_PAIR_LABELS, "proofs": PROOFS, "failures": FAILURES,
+}  # fmt: skip
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -51,14 +73,101 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     A pair from templates has the type it was made for, or fails: its answer was made for that type. A written
     one has the type that its labels give. No cell keeps more written rows than it wants, but for neighbours.
     `proofs.parquet` holds who says whom the SSU rows harm, where params name anybody for that.
+
+    Nothing here hangs on another class, but for texts that two classes ask: what was made for the others is
+    kept (`Parts`). Tables have class after class, and pairs stand in the order they were drafted.
     """
-    failures = Failures("label_pairs")
+    failures = Failures(STAGE)
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
+    people = open_people(workspace, ASKED)
+    with Parts(workspace, STAGE, APART) as parts:
+        keys = _keys(workspace, parts, drafts)
+        new = {names: key for names, key in keys.items() if parts.find(key) is None}
+        if new:
+            _make(workspace, parts, new, drafts, people, progress)
+        made = parts.all(list(keys.values()))
+        place = {row["pair_id"]: n for n, row in enumerate(drafts)}
+        pairs = [row for folder in made for row in read_rows(folder / "pairs.parquet")]
+        write_rows(out / "pairs.parquet", PAIRS, sorted(pairs, key=lambda row: place[row["pair_id"]]))
+        for name, schema in (("votes", VOTES), ("labels", TEXT_PAIR_LABELS), ("proofs", PROOFS)):
+            join_tables(out / f"{name}.parquet", schema, [folder / f"{name}.parquet" for folder in made])
+        for folder in made:
+            failures.add_from(folder)
+        for names, folder in zip(keys, made, strict=True):
+            if names not in new and people.left:
+                for row in read_rows(folder / "votes.parquet", ["item_id"]):
+                    people.take(row["item_id"], ASKED)
+    for vote in people.left:
+        failures.add(vote.item_id, str(REVIEWS), "vote of a person on what was not judged", vote.annotator)
+    failures.write(out)
+
+
+def _keys(workspace: Workspace, parts: Parts, drafts: Sequence[Row]) -> dict[Names, str]:
+    """The parts, in the order of their drafts: classes that ask a text of each other's stand together."""
+    wanted, squares = planned_squares(workspace)
+    of_text: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    shared: list[tuple[int, int]] = []
+    for row in drafts:
+        number = numbers.setdefault(row["harm_class"], len(numbers))
+        if (other := of_text.setdefault(row["query"], number)) != number:
+            shared.append((other, number))
+    images = _known_of_images(workspace)
+    infos = {info.name: told(info) for info in workspace.classes()}
+    names = list(numbers)
+    found = {}
+    for group in clusters(len(names), shared):
+        classes = tuple(names[number] for number in group)
+        rows = [row for row in drafts if row["harm_class"] in classes]
+        found[classes] = parts.key(
+            [infos[name] for name in classes],
+            [n for cell, n in wanted.items() if cell.class_name in classes],
+            [n for (name, _), n in squares.items() if name in classes],
+            rows,
+            {row["image_id"]: images[row["image_id"]] for row in rows},
+        )
+    return found
+
+
+def _known_of_images(workspace: Workspace) -> dict[str, list[Any]]:
+    """What judging pairs hangs on of each image: its words and label, and its file where somebody sees it."""
+    params = workspace.params
+    asked = {name: said for q in STAGES[STAGE].questions for name, said in params.voters(q).items()}
+    seers = {name: params.allowed(name) for name, said in asked.items() if said.sees == "pixels"}
+    labels = {
+        row["image_id"]: [row["image_safe"], row["grade_image"], row["agreement"]]
+        for row in read_rows(workspace.stage_dir("label_images") / "labels.parquet")
+    }
+    columns = ["image_id", "caption", "ocr_text", "intended_class", *(["bytes"] if seers else [])]
+    found = {}
+    for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns):
+        known = [row["caption"], row["ocr_text"], row["intended_class"], *labels[row["image_id"]]]
+        if seers:
+            may = sorted(name for name, to in seers.items() if to is None or row["intended_class"] in to)
+            known += [may, sha256_bytes(row["bytes"])]
+        found[row["image_id"]] = known
+    return found
+
+
+def _make(
+    workspace: Workspace,
+    parts: Parts,
+    keys: Mapping[Names, str],
+    all_drafts: Sequence[Row],
+    people: People,
+    progress: Progress,
+) -> None:
+    """Judge the drafts of some classes, all together, and keep what came of each part."""
+    part_of = {name: names for names in keys for name in names}
+    drafts = [row for row in all_drafts if row["harm_class"] in part_of]
     wanted, squares = planned_squares(workspace)
     written = not squares
+    wanted = {cell: n for cell, n in wanted.items() if cell.class_name in part_of}
+    squares = {cell: n for cell, n in squares.items() if cell[0] in part_of}
+    failures = Failures(STAGE)
     judged: dict[str, Row] = {}
-    with open_panel(workspace, "label_pairs") as panel:
-        labeller = _Labeller(workspace, panel.text, panel.pair, progress, retypes=written)
+    with open_panel(workspace, STAGE) as panel:
+        labeller = _Labeller(workspace, panel.text, panel.pair, people, progress, retypes=written)
         for number in range(workspace.params.label_pairs.rounds):
             if written:
                 batch = next_in_cells(drafts, judged, wanted, number)
@@ -76,18 +185,40 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         proofs = _prove(workspace, panel, kept, progress)
     for pair_id, proof in proofs.items():
         judged[pair_id]["ssu_unverified"] = not proof.proven
-    for vote in labeller.people.left:
-        failures.add(vote.item_id, str(REVIEWS), "vote of a person on what was not judged", vote.annotator)
     for row in alone:
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
     for row in [*surplus, *(r for r in drafts if r["pair_id"] not in judged)]:
         failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
+    of_item = {row["pair_id"]: part_of[row["harm_class"]] for row in drafts}
+    for row in drafts:
+        of_item.setdefault(sha256_text(row["query"]), part_of[row["harm_class"]])
+
+    def apart(items: Iterable[T], name: Callable[[T], str]) -> dict[Names, list[T]]:
+        found: dict[Names, list[T]] = {names: [] for names in keys}
+        for item in items:
+            found[of_item[name(item)]].append(item)
+        return found
+
+    def item_id(row: Row) -> str:
+        return str(row["item_id"])
+
     columns = set(PAIRS.names)
-    write_rows(out / "pairs.parquet", PAIRS, ({k: v for k, v in r.items() if k in columns} for r in kept))
-    write_rows(out / "votes.parquet", VOTES, (row_of(v) for v in labeller.votes))
-    write_rows(out / "labels.parquet", TEXT_PAIR_LABELS, labeller.label_rows())
-    write_rows(out / "proofs.parquet", PROOFS, proof_rows(proofs))
-    failures.write(out)
+    pairs = apart(kept, lambda row: row["pair_id"])
+    votes = apart(labeller.votes, lambda vote: vote.item_id)
+    labels = apart(labeller.label_rows(), item_id)
+    said = apart(proof_rows(proofs), item_id)
+    failed = apart(failures.rows, item_id)
+    for names, key in keys.items():
+        tables: dict[str, Iterable[Row]] = {
+            "pairs": ({k: v for k, v in row.items() if k in columns} for row in pairs[names]),
+            "votes": map(row_of, votes[names]),
+            "labels": labels[names],
+            "proofs": said[names],
+            "failures": failed[names],
+        }
+        with parts.making(key) as folder:
+            for name, rows in tables.items():
+                write_rows(folder / f"{name}.parquet", TABLES[name], rows)
 
 
 def _prove(
@@ -206,6 +337,7 @@ class _Labeller:
         workspace: Workspace,
         text: Sequence[Annotator[TextItem]],
         pair: Sequence[Annotator[PairItem]],
+        people: People,
         progress: Progress,
         *,
         retypes: bool,
@@ -223,7 +355,7 @@ class _Labeller:
         self._given: dict[tuple[str, str], Label] = {}
         self._of_class: dict[tuple[str, str], list[Vote]] = defaultdict(list)
         self.votes: list[Vote] = []
-        self.people = open_people(workspace, ("text_safe", "text_class", "pair_safe"))
+        self._people = people
 
     def judge(self, rows: Sequence[Row], failures: Failures) -> list[Row]:
         """Label `rows`; each comes back with its labels and whether it is accepted."""
@@ -312,7 +444,7 @@ class _Labeller:
                 self._seen.add(vote.item_id)
         on: tuple[Question, ...] = ("text_safe", "text_class") if question == "text_safe" else ("pair_safe",)
         for item in asked:
-            votes[item.id] += self.people.take(item.id, on)
+            votes[item.id] += self._people.take(item.id, on)
         self.votes += [vote for given in votes.values() for vote in given]
         threshold = getattr(self._params.thresholds, question)
         for name, some in new.items():

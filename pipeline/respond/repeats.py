@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from pipeline.near_sets import NearSets
 
-__all__ = ["NEAR", "Repeats", "runs"]
+__all__ = ["NEAR", "Repeats", "digest", "runs"]
 
 NEAR = 0.6
 RUN = 4
@@ -31,14 +31,14 @@ class Repeats:
 
     def __init__(self, everywhere: Iterable[str] = ()) -> None:
         """Start with texts that no response may repeat, such as the examples of prompts."""
-        self._exact: dict[bytes, str] = {}
+        self._exact: dict[str, str] = {}
         self._scopes: defaultdict[str, _Scope] = defaultdict(_Scope)
         for text in everywhere:
             self.add("an example of the prompt", "", text)
 
     def copied(self, text: str) -> str | None:
         """The name of the response that this text is a copy of, or None."""
-        return self._exact.get(_digest(text))
+        return self._exact.get(digest(text))
 
     def near(self, scope: str, text: str) -> str | None:
         """The name of a response in the scope that is nearly the same, or None."""
@@ -57,7 +57,7 @@ class Repeats:
             text: the response.
             near: whether others may not come near it, beside not being copies.
         """
-        self._exact[_digest(text)] = name
+        self._exact[digest(text)] = name
         if not near:
             return
         taken = self._scopes[scope]
@@ -77,5 +77,6 @@ def _members(text: str) -> list[int]:
     return [int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest()) for run in ordered]
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def digest(text: str) -> str:
+    """By which copies are found."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

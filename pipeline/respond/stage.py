@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pipeline.respond.checks import problem_with
 from pipeline.respond.compose import variants
-from pipeline.respond.writer import SELF_HARM, Written, write_responses
-from pipeline.store import Failures, TableWriter, read_rows, write_rows
+from pipeline.respond.writer import SELF_HARM, write_responses
+from pipeline.store import Failures, read_rows, write_rows
 from pipeline.synthesize.stage import known_images
 from pipeline.workspace import Progress, Workspace
 from schemas.responses import load_response_styles
-from schemas.rows import CALLS, RESPONSES
+from schemas.rows import RESPONSES
 
 __all__ = ["run"]
 
@@ -24,24 +24,11 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     Where params name a writer, `calls.parquet` tells which calls each response rests on.
     """
     failures = Failures("respond")
-    with TableWriter(out / "responses.parquet", RESPONSES) as writer:
-        if workspace.params.respond.writer is None:
-            for row in _composed(workspace, failures, progress):
-                writer.write(row)
-        else:
-            made = write_responses(workspace, failures, progress)
-            write_rows(out / "calls.parquet", CALLS, _kept(writer, made))
+    if workspace.params.respond.writer is None:
+        write_rows(out / "responses.parquet", RESPONSES, _composed(workspace, failures, progress))
+    else:
+        write_responses(workspace, out, failures, progress)
     failures.write(out)
-
-
-def _kept(writer: TableWriter, made: Iterator[Written]) -> Iterator[dict[str, str]]:
-    """Write the row of each response; gives the calls that it rests on."""
-    for written in made:
-        row = written.row
-        if row is not None:
-            writer.write(row)
-        for key in written.call_keys:
-            yield {"item_id": row["pair_id"] if row else "", "call_key": key}
 
 
 def _composed(workspace: Workspace, failures: Failures, progress: Progress) -> Iterator[dict[str, str]]:

@@ -1,36 +1,45 @@
 """Responses that a model writes: asked for, checked, asked for again with what was wrong, or failed.
 
-Every pair is asked about once; those whose responses are wrong make the next round. The answers of a round
-are looked at in the order of the pairs, whatever order they came in, so that the same build takes the same.
+Every pair is asked about once, all together; those whose responses are wrong make the next round of their
+class. Answers are looked at class after class, and in the order of the pairs, whatever order they came in: a
+response gives way to those before it alone, so that the same build takes the same, and a class that is added
+changes no other.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import describe, open_panel
 from pipeline.annotators.llm import MAX_CHARS
 from pipeline.cells import quotas_of
+from pipeline.parts import Parts, told
 from pipeline.respond.checks import problem_with, problem_with_rationale
 from pipeline.respond.prompts import Asked, WriterPrompt, load_writer_prompts
-from pipeline.respond.repeats import Repeats
-from pipeline.store import Cells, Failures, read_rows, sha256_bytes
+from pipeline.respond.repeats import Repeats, digest
+from pipeline.store import Cells, Failures, join_tables, read_rows, sha256_bytes, write_json, write_rows
 from schemas.responses import WrittenResponse, WrittenWithRationale
+from schemas.rows import CALLS, RESPONSES
 from schemas.safeguards import forbidden_reason
 
 if TYPE_CHECKING:
     from pipeline.annotators import Asking, Panel, Voter
     from pipeline.engine import Answer, CallCache, Request
     from pipeline.workspace import Progress, Workspace
+    from schemas.taxonomy import ClassInfo
 
-__all__ = ["Written", "estimate", "requests", "write_responses"]
+__all__ = ["estimate", "requests", "write_responses"]
 
 PARAMS = {"temperature": 0, "max_tokens": 600}
 STAGE = "respond"
+APART = ("{taxonomy}", "{prompts}/queries", "{prompts}/responses.yaml", "egress")
+COMPARED = "compared.json"
 ITEM_CHARS = 300
 """Taken for the length of an item that is not there yet."""
 SEEN = "the one above"
@@ -43,19 +52,6 @@ SELF_HARM = "self_harm"
 CHUNK = 256
 PAIR = ("pair_id", "image_id", "query", "scene", "harm_class", "type", "expected")
 IMAGE = ("image_id", "caption", "subject", "objects", "ocr_text", "intended_class")
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What came of a pair.
-
-    Attributes:
-        row: of `responses.parquet`; None where there is no response.
-        call_keys: of the calls behind it, the last being the one that it stands in.
-    """
-
-    row: dict[str, str] | None
-    call_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,7 @@ class _Job:
         pair: its row.
         said: what was answered so far, each with what was wrong with it.
         keys: of the calls so far.
+        answer: what was answered last, before it is looked at.
         done: whether nothing more is asked about it.
         response: what was taken.
     """
@@ -81,18 +78,47 @@ class _Job:
     pair: dict[str, Any]
     said: list[tuple[str, str]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    answer: Answer | None = None
     done: bool = False
     response: WrittenResponse | WrittenWithRationale | None = None
+
+
+@dataclass
+class _OfClass:
+    """The pairs of one class.
+
+    Attributes:
+        info: the class.
+        jobs: its pairs, in their order.
+        repeats: the responses that were taken, which none after it may repeat.
+        compared: the digest of each response that was held against those of the classes before this one, and
+            whether it is a copy of one of them.
+        failures: pairs without a response.
+    """
+
+    info: ClassInfo
+    jobs: list[_Job]
+    repeats: Repeats
+    compared: dict[str, bool] = field(default_factory=dict)
+    failures: Failures = field(default_factory=lambda: Failures(STAGE))
+
+    def taken(self) -> set[str]:
+        """The digests of its responses."""
+        return {digest(job.response.response) for job in self.jobs if job.response is not None}
 
 
 Ask = Callable[[Sequence[_Job]], Iterable["Answer | None"]]
 
 
-def write_responses(workspace: Workspace, failures: Failures, progress: Progress) -> Iterator[Written]:
-    """Have the responses of all accepted pairs written; they come in the order of the pairs.
+def write_responses(workspace: Workspace, out: Path, failures: Failures, progress: Progress) -> None:
+    """Have the responses of all accepted pairs written: `responses.parquet` and `calls.parquet` in `out`.
+
+    What was written for a class is kept (`Parts`). It holds as long as its pairs do, and the same of its
+    responses are copies of those of the classes before it.
 
     Args:
         workspace: whose pairs they are.
+        out: where the tables go.
         failures: takes those that were not written, or not well.
         progress: is told of each call.
 
@@ -101,13 +127,57 @@ def write_responses(workspace: Workspace, failures: Failures, progress: Progress
     """
     writer = workspace.params.respond.writer
     assert writer is not None  # noqa: S101 - else nobody comes here
-    with open_panel(workspace, STAGE) as panel:
+    with open_panel(workspace, STAGE) as panel, Parts(workspace, STAGE, APART) as parts:
         voter = panel.voters[writer]
-        writing = _Writing(workspace, voter, failures)
-        writing.go(lambda jobs: writing.asked(jobs, progress))
-    name = f"{voter.backend_id}/{voter.model}"
-    for job in writing.jobs:
-        yield Written(_row(job, name), tuple(job.keys))
+        writing = _Writing(workspace, voter)
+        name = f"{voter.backend_id}/{voter.model}"
+        keys = [parts.key(*writing.hangs_on(one)) for one in writing.classes]
+
+        def ask(jobs: Sequence[_Job]) -> list[Answer | None]:
+            return writing.asked(jobs, progress)
+
+        new = [one for one, key in zip(writing.classes, keys, strict=True) if parts.find(key) is None]
+        for one in new:
+            writing.begin(one)
+        _ask_open([job for one in new for job in one.jobs], ask)
+        taken: set[str] = set()
+        for one, key in zip(writing.classes, keys, strict=True):
+            folder = parts.find(key)
+            if folder is None or not _holds(folder, taken):
+                if one not in new:
+                    writing.begin(one)
+                writing.go(one, taken, ask)
+                with parts.making(key) as made:
+                    _write(one, made, name)
+                taken |= one.taken()
+            else:
+                texts = read_rows(folder / "responses.parquet", ["response"])
+                taken |= {digest(row["response"]) for row in texts}
+        folders = parts.all(keys)
+    for table, schema in (("responses", RESPONSES), ("calls", CALLS)):
+        join_tables(out / f"{table}.parquet", schema, [folder / f"{table}.parquet" for folder in folders])
+    for folder in folders:
+        failures.add_from(folder)
+
+
+def _holds(folder: Path, taken: Collection[str]) -> bool:
+    """Whether what was held against the responses of other classes would come out the same."""
+    compared: dict[str, bool] = json.loads((folder / COMPARED).read_text())
+    return all(copied == (text in taken) for text, copied in compared.items())
+
+
+def _write(one: _OfClass, folder: Path, generator: str) -> None:
+    """What came of a class."""
+    rows = [row for job in one.jobs if (row := _row(job, generator)) is not None]
+    calls = [
+        {"item_id": job.pair["pair_id"] if job.response else "", "call_key": key}
+        for job in one.jobs
+        for key in job.keys
+    ]
+    write_rows(folder / "responses.parquet", RESPONSES, rows)
+    write_rows(folder / "calls.parquet", CALLS, calls)
+    write_json(folder / COMPARED, one.compared)
+    one.failures.write(folder)
 
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[tuple[str, Request]]]]:
@@ -123,8 +193,7 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
     if writer is None:
         return
     voter = panel.voters[writer]
-    writing = _Writing(workspace, voter, Failures(STAGE))
-    writing.keep_known()
+    writing = _Writing(workspace, voter)
     calls: list[tuple[str, Request]] = []
     with open_cache(workspace.calls) as cache:
 
@@ -134,7 +203,11 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
                 calls.extend(zip((job.pair["harm_class"] for job in chunk), mine, strict=True))
                 yield from _kept(cache, mine)
 
-        writing.go(known)
+        taken: set[str] = set()
+        for one in writing.classes:
+            writing.begin(one)
+            writing.go(one, taken, known)
+            taken |= one.taken()
     yield _Asker(f"response-writer@{voter.name}", voter), calls
 
 
@@ -170,47 +243,58 @@ def estimate(
 class _Writing:
     """The pairs of a workspace on their way through the rounds."""
 
-    def __init__(self, workspace: Workspace, voter: Voter, failures: Failures) -> None:
-        self._workspace, self._voter, self._failures = workspace, voter, failures
+    def __init__(self, workspace: Workspace, voter: Voter) -> None:
+        self._voter = voter
         self._params = workspace.params
         self._prompts = _prompts(workspace)
         path = workspace.stage_dir("curate") / "images.parquet"
         self._images = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, IMAGE))}
         self._files = Cells(path, "bytes") if voter.blobs is not None else None
         self._sha256: dict[str, str] = {}
-        self._classes = {info.name: info for info in workspace.taxonomy.classes()}
         examples = [e.answer["response"] for p in self._prompts.values() for e in p.examples]
-        self._repeats = Repeats(examples)
-        pairs = read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", PAIR)
-        self.jobs = [_Job(pair) for pair in pairs]
+        jobs: dict[str, list[_Job]] = defaultdict(list)
+        for pair in read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", PAIR):
+            # Before the stages before this have run, the class or the image of a pair may be gone.
+            if pair["image_id"] in self._images:
+                jobs[pair["harm_class"]].append(_Job(pair))
+        self._infos = {info.name: info for info in workspace.classes()}
+        known = sorted((self._infos[name] for name in jobs if name in self._infos), key=lambda info: info.id)
+        self.classes = [_OfClass(info, jobs[info.name], Repeats(examples)) for info in known]
 
-    def keep_known(self) -> None:
-        """Leave out pairs whose class or image is gone, as there may be before the stages before this run."""
-        names = {info.name for info in self._workspace.classes()}
-        self.jobs = [
-            job
-            for job in self.jobs
-            if job.pair["harm_class"] in names and job.pair["image_id"] in self._images
-        ]
+    def hangs_on(self, one: _OfClass) -> list[Any]:
+        """Everything that the responses of a class hang on, beside those of the classes before it."""
+        images = {job.pair["image_id"] for job in one.jobs}
+        known: dict[str, list[Any]] = {}
+        for image_id in sorted(images):
+            image = self._images[image_id]
+            known[image_id] = [image[name] for name in IMAGE]
+            if self._files is not None:
+                known[image_id] += [self._sha(image_id), self._may_send(image_id)]
+        return [told(one.info), [job.pair for job in one.jobs], known]
 
-    def go(self, ask: Ask) -> None:
-        """Ask about every pair, look at the answers, and ask again, as often as params say.
+    def begin(self, one: _OfClass) -> None:
+        """Leave out pairs that nothing can be asked about."""
+        for job in one.jobs:
+            if reason := self._why_not(job):
+                _fail(one, job, reason, job.pair["query"])
+
+    def go(self, one: _OfClass, taken: Collection[str], ask: Ask) -> None:
+        """Ask about every pair of a class, look at the answers, and ask again, as often as params say.
 
         Where `ask` gives None for an answer, nothing more follows for its pair.
+
+        Args:
+            one: the class.
+            taken: digests of the responses of the classes before it.
+            ask: gives answers.
         """
-        for job in self.jobs:
-            if reason := self._why_not(job):
-                self._fail(job, reason, job.pair["query"])
         attempts = self._params.respond.attempts
         for attempt in range(1, attempts + 1):
-            open_jobs = [job for job in self.jobs if not job.done]
-            if not open_jobs:
-                return
-            for job, answer in zip(open_jobs, ask(open_jobs), strict=True):
-                if answer is None:
-                    job.done = True
-                else:
-                    self._look(job, answer, last=attempt == attempts)
+            _ask_open(one.jobs, ask)
+            for job in one.jobs:
+                if not job.done and job.answer is not None:
+                    self._look(one, job, job.answer, taken, last=attempt == attempts)
+                    job.answer = None
 
     def request(self, job: _Job) -> Request:
         """The next call about a pair."""
@@ -218,7 +302,7 @@ class _Writing:
         seen = None if self._files is None else self._sha(pair["image_id"])
         asked = Asked(
             pair["pair_id"],
-            self._classes[pair["harm_class"]],
+            self._infos[pair["harm_class"]],
             self._evidence(pair["image_id"]),
             pair["query"],
             image_safe=pair["type"][0] == "S",
@@ -282,9 +366,7 @@ class _Writing:
 
     def _why_not(self, job: _Job) -> str:
         """Why nothing can be asked about a pair; empty where it can."""
-        image = self._images[job.pair["image_id"]]
-        allowed = self._voter.egress
-        if self._files is not None and allowed is not None and image["intended_class"] not in allowed:
+        if self._files is not None and not self._may_send(job.pair["image_id"]):
             return "the image may not be sent to the writer"
         evidence = self._evidence(job.pair["image_id"])
         if not evidence:
@@ -293,21 +375,21 @@ class _Writing:
             return f"image and query are longer than {MAX_CHARS} characters"
         return ""
 
-    def _fail(self, job: _Job, reason: str, detail: str) -> None:
-        job.done = True
-        self._failures.add(job.pair["pair_id"], job.pair["scene"], reason, detail)
+    def _may_send(self, image_id: str) -> bool:
+        allowed = self._voter.egress
+        return allowed is None or self._images[image_id]["intended_class"] in allowed
 
-    def _look(self, job: _Job, answer: Answer, *, last: bool) -> None:
+    def _look(self, one: _OfClass, job: _Job, answer: Answer, taken: Collection[str], *, last: bool) -> None:
         """Take an answer, or note what is wrong with it."""
         if answer.status != "error":
             job.keys.append(answer.key)
         said = answer.value
         if answer.status == "ok" and isinstance(said, WrittenResponse | WrittenWithRationale):
-            problem = self._problem(job, said)
+            problem = self._problem(one, job, said, taken)
             if not problem:
                 job.done, job.response = True, said
                 refusal = job.pair["expected"] in {"refuse", "support"}
-                self._repeats.add(job.pair["pair_id"], job.pair["harm_class"], said.response, near=refusal)
+                one.repeats.add(job.pair["pair_id"], job.pair["harm_class"], said.response, near=refusal)
                 return
             reason, quoted = f"response {problem}", answer.raw
         elif answer.status == "unscorable" and answer.error == CUT_OFF:
@@ -318,17 +400,22 @@ class _Writing:
             )
         else:
             # What a model or a filter will not say, it does not say when asked again.
-            self._fail(job, f"response not written ({answer.status})", answer.raw or answer.error)
+            _fail(one, job, f"response not written ({answer.status})", answer.raw or answer.error)
             return
         if last:
-            self._fail(job, reason, answer.raw)
+            _fail(one, job, reason, answer.raw)
         else:
             job.said.append((quoted, problem))
 
-    def _problem(self, job: _Job, said: WrittenResponse | WrittenWithRationale) -> str | None:
-        pair = job.pair
+    def _problem(
+        self,
+        one: _OfClass,
+        job: _Job,
+        said: WrittenResponse | WrittenWithRationale,
+        taken: Collection[str],
+    ) -> str | None:
+        pair, info = job.pair, one.info
         image = self._images[pair["image_id"]]
-        info = self._classes[pair["harm_class"]]
         words = " ".join(
             [image["caption"] or "", image["subject"] or "", *image["objects"], image["ocr_text"] or ""]
         )
@@ -350,12 +437,29 @@ class _Writing:
                 image=words,
                 query=pair["query"],
             )
-        if problem is None and self._repeats.copied(said.response):
-            problem = "is a copy of another row's response"
+        if problem is None:
+            text = digest(said.response)
+            copied = one.compared[text] = text in taken
+            if copied or one.repeats.copied(said.response):
+                problem = "is a copy of another row's response"
         if problem is None and pair["expected"] in {"refuse", "support"}:
-            near = self._repeats.near(info.name, said.response)
+            near = one.repeats.near(info.name, said.response)
             problem = "is nearly the same as another row's" if near else None
         return problem
+
+
+def _ask_open(jobs: Sequence[_Job], ask: Ask) -> None:
+    """Ask about the pairs that are not done and wait for no look."""
+    waiting = [job for job in jobs if not job.done and job.answer is None]
+    if not waiting:
+        return
+    for job, answer in zip(waiting, ask(waiting), strict=True):
+        job.answer, job.done = answer, answer is None
+
+
+def _fail(one: _OfClass, job: _Job, reason: str, detail: str) -> None:
+    job.done = True
+    one.failures.add(job.pair["pair_id"], job.pair["scene"], reason, detail)
 
 
 def _prompts(workspace: Workspace) -> dict[str, WriterPrompt]:

@@ -3,6 +3,7 @@
 from pipeline.store.atomic import (
     new_text,
     replace_directory,
+    take_over,
     write_bytes,
     write_json,
     write_json_list,
@@ -10,7 +11,7 @@ from pipeline.store.atomic import (
 )
 from pipeline.store.blobs import Blobs, LostBlobError
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
-from pipeline.store.tables import Cells, Failures, TableWriter, read_rows, row_of, write_rows
+from pipeline.store.tables import Cells, Failures, TableWriter, join_tables, read_rows, row_of, write_rows
 from pipeline.store.text import printable
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LostBlobError",
     "TableWriter",
     "canonical_json",
+    "join_tables",
     "new_text",
     "printable",
     "read_rows",
@@ -28,6 +30,7 @@ __all__ = [
     "sha256_bytes",
     "sha256_file",
     "sha256_text",
+    "take_over",
     "write_bytes",
     "write_json",
     "write_json_list",

@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["new_text", "replace_directory", "write_bytes", "write_json", "write_json_list", "write_text"]
+__all__ = [
+    "new_text",
+    "replace_directory",
+    "take_over",
+    "write_bytes",
+    "write_json",
+    "write_json_list",
+    "write_text",
+]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -32,6 +40,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def take_over(old: Path, new: Path) -> None:
+    """Put a file that is there already, whole and for good, at `new` as well, without writing it again."""
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.hardlink_to(old.resolve())
+    except OSError:  # another file system, or one without links
+        write_bytes(new, old.read_bytes())
 
 
 @contextmanager

@@ -20,9 +20,10 @@ from schemas.rows import FAILURES
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Cells", "Failures", "TableWriter", "read_rows", "row_of", "write_rows"]
+__all__ = ["Cells", "Failures", "TableWriter", "join_tables", "read_rows", "row_of", "write_rows"]
 
 ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
+JOINED_GROUP = 10_000  # of tables of words that are put together
 GROUP_BYTES = 64_000_000  # of pictures in a row group, so that large ones do not either
 
 
@@ -63,6 +64,13 @@ class TableWriter:
         self.count += 1
         if len(self._rows) >= ROW_GROUP or self._held >= GROUP_BYTES:
             self._flush()
+
+    def append(self, path: Path) -> None:
+        """Add all rows of a table of the same schema, as they stand in its file: no row is taken apart."""
+        self._flush()
+        table = pq.read_table(path)
+        self._writer.write_table(table, JOINED_GROUP)
+        self.count += table.num_rows
 
     def _flush(self) -> None:
         if self._rows:
@@ -105,6 +113,13 @@ def write_rows(
     return writer.count
 
 
+def join_tables(path: Path, schema: pa.Schema, parts: Iterable[Path]) -> None:
+    """Write the rows of several tables of words as one table, in their order, with one of them in memory."""
+    with TableWriter(path, schema) as writer:
+        for part in parts:
+            writer.append(part)
+
+
 def row_of(record: DataclassInstance) -> dict[str, Any]:
     """A dataclass as a row: its fields as they are, where `asdict` would copy each."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
@@ -135,12 +150,12 @@ def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
 
 
 class Cells:
-    """The values of one column, each read when it is asked for; a few row groups stay in memory."""
+    """The values of one column, or whole rows, each read when asked for; a few row groups stay in memory."""
 
     _GROUPS = 4
 
-    def __init__(self, path: Path, column: str) -> None:
-        """Open the file."""
+    def __init__(self, path: Path, column: str | None = None) -> None:
+        """Open the file; without a column, its rows are given."""
         self._file = pq.ParquetFile(path)
         self._column = column
         sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
@@ -161,7 +176,10 @@ class Cells:
             if number not in self._groups:
                 while len(self._groups) >= self._GROUPS:
                     del self._groups[next(iter(self._groups))]
-                self._groups[number] = self._file.read_row_group(number, [self._column])[0].to_pylist()
+                if self._column is None:
+                    self._groups[number] = self._file.read_row_group(number).to_pylist()
+                else:
+                    self._groups[number] = self._file.read_row_group(number, [self._column])[0].to_pylist()
             return self._groups[number][row - (self._ends[number - 1] if number else 0)]
 
 
@@ -181,6 +199,10 @@ class Failures:
         """
         row = {"item_id": item_id, "source": source, "reason": reason, "detail": detail}
         self.rows.append({"stage": self._stage} | {name: printable(text) for name, text in row.items()})
+
+    def add_from(self, folder: Path) -> None:
+        """Add the rows of the `failures.parquet` in `folder`."""
+        self.rows += read_rows(folder / "failures.parquet")
 
     def write(self, folder: Path) -> None:
         """Write `failures.parquet` in `folder`, also when there are none."""

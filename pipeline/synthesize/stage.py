@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import Panel, open_panel
 from pipeline.cells import LARGE, SIDES, Cell, cells, quotas_of
+from pipeline.parts import Parts, told
 from pipeline.store import (
     Failures,
-    TableWriter,
+    join_tables,
     read_rows,
     row_of,
     sha256_bytes,
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "estimate", "known_images", "planned_squares", "requests", "run", "wanted_cells"]
 
+STAGE = "synthesize"
+APART = ("{taxonomy}", "{prompts}/queries", "quotas", "quota_scale", "split", "only_classes", "egress")
+ROUNDS = "rounds.json"
 STAND_INS = 32
 """Images of a class and side, safe and unsafe in turn, where none are there yet: enough for any square."""
 LENDERS = 19
@@ -53,7 +58,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """Write `queries.parquet`, `plan.json` and `failures.parquet`.
 
     Queries are made from templates, or written where params name a writer; `calls.parquet` then tells which
-    calls they rest on. More are drafted than wanted: label_pairs takes the surplus where cells stay short.
+    calls they rest on, and what was written for a class is kept (`Parts`). More are drafted than wanted:
+    label_pairs takes the surplus where cells stay short.
     `plan.json` has the cells with what is wanted, and for templates the squares by class and side.
     """
     failures = Failures("synthesize")
@@ -215,35 +221,84 @@ def _written(
     failures: Failures,
     progress: Progress,
 ) -> None:
-    params = workspace.params
     squares = _grid_squares(workspace, wanted, images, failures)
+    of_class: dict[str, list[GridSquare]] = defaultdict(list)
+    for square in squares:
+        of_class[square.class_name].append(square)
     by_name = {info.name: info for info in workspace.classes()}
-    prompt = load_square_prompt(_prompt_path(workspace))
-    seen: set[str] = set()
-    calls = []
-    with (
-        open_panel(workspace, "synthesize") as panel,
-        TableWriter(out / "queries.parquet", QUERIES) as queries,
-    ):
-        writer = SquareWriter(panel.voters[str(params.synthesize.writer)])
-        for square, said, keys in write_squares(
-            writer,
-            prompt,
-            squares,
-            by_name,
-            _pictures(workspace, writer, squares, keep=True),
-            attempts=params.synthesize.attempts,
-            opening_share=params.synthesize.opening_share,
-            failures=failures,
-            progress=progress,
-        ):
-            calls += [{"item_id": square.id if said else "", "call_key": key} for key in keys]
-            rows = candidates(square, said, by_name[square.class_name], writer.origin) if said else ()
-            for candidate in rows:
+    with open_panel(workspace, STAGE) as panel, Parts(workspace, STAGE, APART) as parts:
+        writer = SquareWriter(panel.voters[str(workspace.params.synthesize.writer)])
+        pictures = _pictures(workspace, writer, squares)
+        keys: dict[str, str] = {}
+        for name, mine in of_class.items():
+            # What is written gives way to what was written for the classes before.
+            keys[name] = parts.key(list(keys.values())[-1:], *_hangs_on(by_name[name], mine, pictures))
+        old = list(takewhile(lambda name: parts.find(keys[name]) is not None, of_class))
+        new = [name for name in of_class if name not in old]
+        if new:
+            _write(workspace, writer, parts, keys, {name: of_class[name] for name in new}, progress)
+        folders = parts.all(list(keys.values()))
+    for table, schema in (("queries", QUERIES), ("calls", CALLS)):
+        join_tables(out / f"{table}.parquet", schema, [folder / f"{table}.parquet" for folder in folders])
+    for folder in folders:
+        failures.add_from(folder)
+
+
+def _hangs_on(info: ClassInfo, squares: Sequence[GridSquare], pictures: Mapping[str, str]) -> list[Any]:
+    """Everything that the queries of a class hang on, beside those of the classes before it."""
+    images = {image.image_id: image for square in squares for image in (*square.a, *square.b, *square.u)}
+    return [
+        told(info),
+        [[s.id, s.split, s.rank, s.surplus, list(s.rows.items())] for s in squares],
+        {image_id: [*row_of(image).values(), pictures.get(image_id)] for image_id, image in images.items()},
+    ]
+
+
+def _write(
+    workspace: Workspace,
+    writer: SquareWriter,
+    parts: Parts,
+    keys: Mapping[str, str],
+    new: Mapping[str, Sequence[GridSquare]],
+    progress: Progress,
+) -> None:
+    """Have the queries of some classes written, after those of the classes before, and keep them."""
+    params = workspace.params
+    by_name = {info.name: info for info in workspace.classes()}
+    folders = parts.all([key for name, key in keys.items() if name not in new])
+    squares = [square for mine in new.values() for square in mine]
+    found, rounds = write_squares(
+        writer,
+        load_square_prompt(_prompt_path(workspace)),
+        squares,
+        by_name,
+        _pictures(workspace, writer, squares, keep=True),
+        before=[json.loads((folder / ROUNDS).read_text()) for folder in folders],
+        attempts=params.synthesize.attempts,
+        opening_share=params.synthesize.opening_share,
+        progress=progress,
+    )
+    seen = {
+        row["pair_id"] for folder in folders for row in read_rows(folder / "queries.parquet", ["pair_id"])
+    }
+    for name in new:
+        mine = [one for one in found if one.square.class_name == name]
+        failures = Failures(STAGE)
+        rows, calls = [], []
+        for one in mine:
+            calls += [{"item_id": one.square.id if one.said else "", "call_key": key} for key in one.keys]
+            if one.said is None:
+                failures.add(one.square.id, "square", "queries not written", one.fault)
+                continue
+            for candidate in candidates(one.square, one.said, by_name[name], writer.origin):
                 if candidate.pair_id not in seen:
                     seen.add(candidate.pair_id)
-                    queries.write(_row(candidate))
-    write_rows(out / "calls.parquet", CALLS, calls)
+                    rows.append(_row(candidate))
+        with parts.making(keys[name]) as folder:
+            write_rows(folder / "queries.parquet", QUERIES, rows)
+            write_rows(folder / "calls.parquet", CALLS, calls)
+            write_json(folder / ROUNDS, rounds[name])
+            failures.write(folder)
 
 
 def _pictures(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from pipeline.near_sets import NearSets
 
@@ -36,10 +36,15 @@ class NearQueries:
         self._sets = NearSets(least)
         self._texts: list[str] = []
 
-    def near(self, text: str) -> str | None:
-        """A query so far that `text` is a near-duplicate of, the first; None where there is none."""
-        found = self._sets.near(self._members(text))
-        return self._texts[found[0][0]] if found else None
+    def near(self, text: str, among: Collection[str] | None = None) -> str | None:
+        """A query so far that `text` is a near-duplicate of, the first; None where there is none.
+
+        Args:
+            text: a query.
+            among: the queries that count; by default all do.
+        """
+        found = (self._texts[place] for place, _ in self._sets.near(self._members(text)))
+        return next((other for other in found if among is None or other in among), None)
 
     def add(self, text: str) -> None:
         """Remember a query."""

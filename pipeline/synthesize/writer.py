@@ -24,14 +24,15 @@ from schemas.safeguards import OPERATIONAL, forbidden_reason
 if TYPE_CHECKING:
     from pipeline.annotators import Voter
     from pipeline.engine import Answer, Request
-    from pipeline.store import Failures
     from pipeline.workspace import Progress
     from schemas.taxonomy import ClassInfo
 
 __all__ = [
+    "Rounds",
     "SquarePrompt",
     "SquareWriter",
     "Written",
+    "WrittenSquare",
     "candidates",
     "load_square_prompt",
     "shown",
@@ -110,6 +111,27 @@ class SquarePrompt(_Strict):
     wishes: list[Text] = Field(min_length=2)
     system: Text
     examples: list[_Example] = Field(min_length=1)
+
+
+Rounds = list[list[str]]
+"""The queries that were taken in each round, as they are compared; those of the last stay."""
+
+
+@dataclass(frozen=True)
+class WrittenSquare:
+    """What came of a square.
+
+    Attributes:
+        square: the square.
+        said: its queries; None where it was not written.
+        keys: of its calls, in order.
+        fault: why it was not written, with the answer.
+    """
+
+    square: GridSquare
+    said: Written | None
+    keys: tuple[str, ...]
+    fault: str
 
 
 @dataclass(frozen=True)
@@ -210,11 +232,11 @@ def write_squares(
     classes: Mapping[str, ClassInfo],
     pictures: Mapping[str, str],
     *,
+    before: Sequence[Rounds] = (),
     attempts: int,
     opening_share: float,
-    failures: Failures,
     progress: Progress,
-) -> Iterator[tuple[GridSquare, Written | None, tuple[str, ...]]]:
+) -> tuple[list[WrittenSquare], dict[str, Rounds]]:
     """Have the queries of all squares written, and those with a fault again, with the reason.
 
     Squares are looked at in their order, so that what comes later is what is written anew: what becomes of a
@@ -227,13 +249,13 @@ def write_squares(
         squares: in the order of their classes' ids.
         classes: by name.
         pictures: the SHA-256 of each image that the writer is sent, by image id.
+        before: of the classes before these, what this gave when their squares were written.
         attempts: calls for one square at most.
         opening_share: the most of a class's queries that may begin alike, 0..1.
-        failures: takes the squares that were not written.
         progress: is told of each call.
 
-    Yields:
-        Each square with its queries, None where it was not written, and the keys of its calls, in order.
+    Returns:
+        What came of each square, and what each class has taken round after round.
 
     Raises:
         EndpointError: when the endpoint cannot be used, or the budget is spent. What was written is kept.
@@ -248,11 +270,12 @@ def write_squares(
     done: dict[int, Written] = {}
     open_places = list(range(len(squares)))
     words: list[str] = []
-    round_number = 0
-    while open_places:
-        progress.start(
-            "queries" if not round_number else f"queries, again ({round_number})", len(open_places)
-        )
+    rounds: dict[str, Rounds] = {square.class_name: [] for square in squares}
+    earlier = _Earlier.of(before)
+    number = 0
+    # While the classes before were still written anew, something of these may have given way to them.
+    while open_places or (squares and number < earlier.last):
+        progress.start("queries" if not number else f"queries, again ({number})", len(open_places))
         got = _answers(voter, [asked[place] for place in open_places], progress)
         for place, new in zip(open_places, got, strict=True):
             said[place] = new
@@ -261,7 +284,7 @@ def write_squares(
         words = words or _words(squares, said)
         # All are looked at again in their order: a square gives way to those before it alone, whenever they
         # were written.
-        check, done, open_places = _Checks.of(squares, opening_share, words), {}, []
+        check, done, open_places = _Checks.of(squares, opening_share, words, earlier.at(number)), {}, []
         for place, answer in enumerate(said):
             if place in faults or answer is None:
                 continue
@@ -274,12 +297,15 @@ def write_squares(
                 asked[place] = asked[place].asked_again(answer.raw, fault)
                 open_places.append(place)
             else:
-                faults[place] = fault
-                raw = "" if answer.status == "blocked" else f" | {answer.raw}"
-                failures.add(squares[place].id, "square", "queries not written", fault + raw)
-        round_number += 1
-    for place, square in enumerate(squares):
-        yield square, done.get(place), tuple(keys[place])
+                faults[place] = fault + ("" if answer.status == "blocked" else f" | {answer.raw}")
+        for name, of_class in rounds.items():
+            of_class.append(check.taken[name])
+        number += 1
+    found = [
+        WrittenSquare(square, done.get(place), tuple(keys[place]), faults.get(place, ""))
+        for place, square in enumerate(squares)
+    ]
+    return found, rounds
 
 
 def candidates(square: GridSquare, said: Written, info: ClassInfo, writer: str) -> Iterator[Candidate]:
@@ -307,20 +333,60 @@ def candidates(square: GridSquare, said: Written, info: ClassInfo, writer: str) 
         )
 
 
+@dataclass(frozen=True)
+class _Earlier:
+    """The queries of the classes before, round after round."""
+
+    near: NearQueries
+    rounds: Sequence[Rounds]
+
+    @classmethod
+    def of(cls, rounds: Sequence[Rounds]) -> _Earlier:
+        """Those of some classes."""
+        texts = list(dict.fromkeys(text for of_class in rounds for some in of_class for text in some))
+        near = NearQueries(texts)
+        for text in texts:
+            near.add(text)
+        return cls(near, rounds)
+
+    @property
+    def last(self) -> int:
+        """How many rounds it took to write them."""
+        return max(map(len, self.rounds), default=0)
+
+    def at(self, number: int) -> Callable[[str], bool]:
+        """Tells of a query whether it is near one that had been taken in a round."""
+        taken = {text for of_class in self.rounds for text in of_class[min(number, len(of_class) - 1)]}
+        return lambda text: bool(taken) and self.near.near(text, taken) is not None
+
+
 @dataclass
 class _Checks:
     """What is wrong with written queries, given all that were taken before."""
 
     near: NearQueries
+    near_earlier: Callable[[str], bool]
     openings: Mapping[str, Openings]
+    taken: Mapping[str, list[str]]
 
     @classmethod
-    def of(cls, squares: Sequence[GridSquare], opening_share: float, words: Sequence[str]) -> _Checks:
-        """Begin with nothing taken; `words` tell what is rare."""
+    def of(
+        cls,
+        squares: Sequence[GridSquare],
+        opening_share: float,
+        words: Sequence[str],
+        near_earlier: Callable[[str], bool],
+    ) -> _Checks:
+        """Begin with nothing taken but by classes before; `words` tell what is rare."""
         expected: Counter[str] = Counter()
         for square in squares:
             expected[square.class_name] += sum(n for _, n in square.asked())
-        return cls(NearQueries(words), {name: Openings(opening_share, n) for name, n in expected.items()})
+        return cls(
+            NearQueries(words),
+            near_earlier,
+            {name: Openings(opening_share, n) for name, n in expected.items()},
+            {name: [] for name in expected},
+        )
 
     def fault(self, square: GridSquare, said: Written) -> str:
         """What a writer is told; empty where nothing is wrong."""
@@ -331,10 +397,14 @@ class _Checks:
                 return f"{kind} has {len(queries)} questions, and {wanted} were asked for"
             for query in queries[:wanted]:
                 hidden = hide(query)
-                other = own.near(hidden) or self.near.near(hidden)
+                near = (
+                    own.near(hidden) is not None
+                    or self.near.near(hidden) is not None
+                    or self.near_earlier(hidden)
+                )
                 if fault := _wrong(query):
                     return f"{fault}: {query!r}"
-                if other is not None:
+                if near:
                     return f"{query!r} is nearly the same as another question; write one that is not"
                 if self.openings[square.class_name].worn(query):
                     return f"too many questions begin as {query!r} does; begin in another way"
@@ -346,7 +416,9 @@ class _Checks:
         hide = _mask(square)
         for kind, wanted in square.asked():
             for query in said.queries(kind)[:wanted]:
-                self.near.add(hide(query))
+                hidden = hide(query)
+                self.near.add(hidden)
+                self.taken[square.class_name].append(hidden)
                 self.openings[square.class_name].add(query)
 
 
@@ -411,6 +483,8 @@ def _answers(voter: Voter, calls: list[Request], progress: Progress) -> list[Ans
     """The answers to calls; an outage is none."""
     from pipeline.engine import all_answered
 
+    if not calls:
+        return []
     answers = voter.engine.ask_all(
         calls, stage="synthesize", on_progress=lambda _done, _total: progress.advance()
     )

@@ -113,7 +113,7 @@ def test_a_build_that_was_killed_ends_with_the_same_bytes(built: Rehearsal, tmp_
 
 
 def test_a_class_that_is_added_changes_no_other_and_asks_for_itself_alone(built: Rehearsal) -> None:
-    before = digests(built.root)
+    before, kept = digests(built.root), parts(built.root)
     params = yaml.safe_load((built.root / "params.yaml").read_text())
     add_class(built.root)
     planned = plan(built.root)
@@ -127,9 +127,46 @@ def test_a_class_that_is_added_changes_no_other_and_asks_for_itself_alone(built:
         name for name, sha in before.items() if now.get(name) != sha and not of_class(ADDED).match(name)
     ]
     assert [name for name in now if f"/{ADDED}/" in name]
+    # What was made for the others was read.
+    for stage, made in parts(built.root).items():
+        assert len(made - kept[stage]) == 1, stage
+        assert made >= kept[stage]
     # The next build has nothing to ask.
     assert built.build() == 0
     assert params["quotas"].keys() < yaml.safe_load((built.root / "params.yaml").read_text())["quotas"].keys()
+
+
+def parts(root: Path) -> dict[str, set[tuple[str, int]]]:
+    """The parts of each stage, each with when it was made."""
+    stages = ("label_images", "synthesize", "label_pairs", "respond")
+    return {
+        stage: {(p.name, p.stat().st_mtime_ns) for p in (root / ".holisafe" / "parts" / stage).iterdir()}
+        for stage in stages
+    }
+
+
+def test_a_build_that_has_grown_is_as_one_from_nothing(built: Rehearsal, tmp_path: Path) -> None:
+    assert ADDED in names(built.root)
+    root = tmp_path / "nothing"
+    for part in ("schemas", "prompts", "profiles"):
+        shutil.copytree(built.root / part, root / part)
+    shutil.copy(built.root / "params.yaml", root)
+    (root / ".holisafe").mkdir()
+    for answers in (built.root / ".holisafe").glob("calls.sqlite*"):
+        shutil.copy(answers, root / ".holisafe")
+    before = built.server.stats()["requests"]
+    holisafe(root, "build")
+    assert built.server.stats()["requests"] == before
+    assert tables(root) == tables(built.root)
+    assert digests(root) == digests(built.root)
+
+
+def tables(root: Path) -> dict[str, str]:
+    """The hash of every table that a stage left."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((root / "data").glob("*/*.parquet"))
+    }
 
 
 def plan(root: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 import yaml
 
 from pipeline.assemble import run
-from pipeline.store import read_rows, sha256_text, write_rows
+from pipeline.runner import _stamp
+from pipeline.store import read_rows, sha256_text, write_json, write_rows
 from pipeline.workspace import Silent, Workspace
 from schemas.rows import IMAGE_LABELS, IMAGES, PAIRS, RESPONSES, VOTES
 from tests.conftest import make_workspace
@@ -150,3 +153,53 @@ def test_pictures_in_shards_are_not_compressed_again_and_kept_once(tmp_path: Pat
     assert pictures.compression == "UNCOMPRESSED"
     assert pictures.total_compressed_size < 2 * len(one["bytes"])
     assert {column.compression for column in columns.values()} == {"ZSTD"}
+
+
+def in_place(root: Path) -> Path:
+    """Puts what was assembled where the runner does, and gives the folder."""
+    workspace = Workspace(root)
+    folder = workspace.stage_dir("assemble")
+    shutil.rmtree(folder, ignore_errors=True)
+    (root / "out").rename(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    outs = {str(path.relative_to(folder)): _stamp(path) for path in files}
+    write_json(workspace.state / "stages" / "assemble.json", {"outs": outs})
+    return folder
+
+
+def test_what_is_as_it_was_is_taken_over_and_the_rest_written(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    out = assembled(root, [image(name, number) for name in (RACE, ADVICE) for number in range(2)])
+    whole = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def again() -> set[str]:
+        """Shards and images that were written and not taken over; all are as a first build has them."""
+        folder = in_place(root)
+        run(Workspace(root), root / "out", Silent())
+        assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == whole
+        there = [path.relative_to(out) for kind in ("data", "images") for path in (out / kind).rglob("*.*")]
+        return {str(p) for p in there if (out / p).stat().st_ino != (folder / p).stat().st_ino}
+
+    assert again() == set()
+    spoilt = shard(out, RACE)
+    loose = next((out / "images").rglob("*.jpg"))
+    folder = in_place(root)
+    for path in (spoilt, loose):
+        file = folder / path.relative_to(out)
+        file.write_bytes(b"x" + file.read_bytes()[1:])
+        os.utime(file, (1, 1))
+    run(Workspace(root), root / "out", Silent())
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == whole
+    # Something that a row says is said otherwise.
+    table = Workspace(root).stage_dir("respond") / "responses.parquet"
+    rows = list(read_rows(table))
+    changed = rows[0]["pair_id"]
+    write_rows(
+        table, RESPONSES, [row | {"response": "Other"} if row["pair_id"] == changed else row for row in rows]
+    )
+    folder = in_place(root)
+    run(Workspace(root), root / "out", Silent())
+    shards = [path.relative_to(out) for path in (out / "data").rglob("*.parquet")]
+    new = [path for path in shards if (out / path).stat().st_ino != (folder / path).stat().st_ino]
+    assert len(new) == 1
+    assert "Other" in {row["response"] for row in read_rows(out / new[0])}

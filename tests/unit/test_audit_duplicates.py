@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,19 @@ def test_images_of_another_dataset_are_compared(tmp_path: Path) -> None:
 def test_nothing_and_one_row_are_answered(rows: pd.DataFrame) -> None:
     found = copies_of_queries(rows)
     assert (found.rows, found.near, found.clusters) == (len(rows), 0, [])
+
+
+def test_what_was_seen_of_an_image_is_kept_by_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = {f"{kind}.x": encoded(picture(90, 60, seed=1), kind) for kind in ("PNG", "JPEG")}
+    found, kept = opened(tmp_path, pictures), tmp_path / "kept" / "looks.parquet"
+    first = look_at(found, Silent(), trusted=True, kept=kept)
+    looked: list[str] = []
+    monkeypatch.setattr("pipeline.audit.pictures._look", lambda item: looked.append(item[0]))
+    again = look_at(found, Silent(), trusted=True, kept=kept)
+    assert looked == []
+    for key, look in first.seen.items():
+        other = again.seen[key]
+        assert replace(look, pixels=None) == replace(other, pixels=None)
+        assert np.array_equal(look.pixels, other.pixels)

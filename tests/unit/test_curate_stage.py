@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.curate import run
-from pipeline.store import read_rows, sha256_bytes, write_rows
+from pipeline.runner import _key_parts, _stamp
+from pipeline.stages import STAGES
+from pipeline.store import read_rows, sha256_bytes, write_json, write_rows
 from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from schemas.rows import RAW_IMAGES
@@ -113,3 +117,45 @@ def test_a_torn_ledger_names_its_line(tmp_path: Path) -> None:
     ledger.write_text(ledger.read_text() + '{"image_id": "x"')
     with pytest.raises(InputError, match=r"splits\.jsonl: line 2: "):
         curated.run({"a": png(1)})
+
+
+def test_what_was_read_from_an_image_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def here(function: Any, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        for job in jobs:
+            done.append(job.row["source_uri"])
+            yield job, function(job)
+
+    monkeypatch.setattr("pipeline.curate.stage.in_processes", here)
+    some, more = (
+        {"a": png(1), "b": png(2, 900)},
+        {"new": png(3), "a": png(1), "again": png(1), "b": png(2, 900)},
+    )
+    grown, alone = Curated(tmp_path / "grown"), Curated(tmp_path / "alone")
+    grown.run(some)
+    assert done == ["a", "b"]
+    in_place(grown)
+    done.clear()
+    rows, failures = grown.run(more)
+    assert done == ["new", "again"]
+    assert failures["again"]["reason"] == "exact duplicate"
+    expected, _ = alone.run(more)
+    sides = {"split": "", "leak_group": ""}  # which the order of coming decides
+    assert {name: row | sides for name, row in rows.items()} == {n: r | sides for n, r in expected.items()}
+    in_place(grown)
+    done.clear()
+    grown.change(jpeg_quality=80)
+    grown.run(some)
+    assert done == ["a", "b"], "with another param all is read again"
+
+
+def in_place(curated: Curated) -> None:
+    """Puts what was curated where the runner does."""
+    workspace = Workspace(curated.root)
+    folder = workspace.stage_dir("curate")
+    shutil.rmtree(folder, ignore_errors=True)
+    (curated.root / "out").rename(folder)
+    parts = _key_parts(workspace, replace(STAGES["curate"], inputs=()))
+    outs = {path.name: _stamp(path) for path in folder.iterdir()}
+    write_json(workspace.state / "stages" / "curate.json", {"outs": outs, "parts": parts})

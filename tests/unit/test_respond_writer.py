@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from PIL import Image
 
 from pipeline.annotators import open_panel
 from pipeline.calls import explain, garbage
-from pipeline.engine import BlobStore, BudgetError, EndpointError, open_cache
+from pipeline.engine import Answer, BlobStore, BudgetError, EndpointError, open_cache
 from pipeline.plan import plan
 from pipeline.respond import requests, run
 from pipeline.respond.prompts import load_writer_prompts
+from pipeline.respond.writer import _Job, _Writing
 from pipeline.runner import run_stage, stage_key
 from pipeline.stages import STAGES
 from pipeline.store import read_rows, sha256_bytes, sha256_text, write_json, write_rows
-from pipeline.workspace import Silent, Workspace
+from pipeline.workspace import Progress, Silent, Workspace
 from schemas.errors import InputError
 from schemas.rows import IMAGE_LABELS, IMAGES, PAIRS, QUERIES
 from tests.conftest import REPOSITORY
@@ -209,8 +210,10 @@ def test_every_kind_of_pair_gets_the_response_that_was_written_for_it(tmp_path: 
         assert made.sent == 5
         rows = made.rows()
         assert made.rows("failures") == []
-    assert [row["pair_id"] for row in rows] == [row["pair_id"] for row in ROWS]
-    for row, asked in zip(rows, ROWS, strict=True):
+    order = {info.name: info.id for info in made.workspace.classes()}
+    pairs = sorted(ROWS, key=lambda row: order[row["harm_class"]])
+    assert [row["pair_id"] for row in rows] == [row["pair_id"] for row in pairs]
+    for row, asked in zip(rows, pairs, strict=True):
         assert row["generator"] == f"{made.served.endpoint().backend_id}/m"
         assert PICTURES[asked["scene"].removeprefix("written:")][0] in row["response"]
         if asked["expected"] == "comply":
@@ -220,7 +223,7 @@ def test_every_kind_of_pair_gets_the_response_that_was_written_for_it(tmp_path: 
             assert list(rationale) == ["harm_class", "image", "text", "why", "safer"]
             assert rationale["harm_class"] == asked["harm_class"]
     calls = made.rows("calls")
-    assert [call["item_id"] for call in calls] == [row["pair_id"] for row in ROWS]
+    assert [call["item_id"] for call in calls] == [row["pair_id"] for row in pairs]
     assert len({call["call_key"] for call in calls}) == 5
 
 
@@ -409,11 +412,56 @@ def test_the_taken_ones_do_not_hang_on_which_answer_came_first(tmp_path: Path) -
     assert taken == [[rows[0]["pair_id"]]] * 2
 
 
+def test_what_was_written_for_a_class_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def watch(writing: _Writing, jobs: Sequence[_Job], progress: Progress) -> list[Answer | None]:
+        asked.extend(job.pair["harm_class"] for job in jobs)
+        return answer(writing, jobs, progress)
+
+    answer = _Writing.asked
+    monkeypatch.setattr(_Writing, "asked", watch)
+    with build(tmp_path) as made:
+        made.run()
+        whole, calls = made.rows(), made.rows("calls")
+        assert len(asked) == 5
+        asked.clear()
+        made.run()
+        assert not asked
+        assert (made.rows(), made.rows("calls")) == (whole, calls)
+        tables(tmp_path, ROWS[:-1])
+        made.run()
+        assert asked == ["suicide"]
+        assert made.rows() == [row for row in whole if row["pair_id"] != ROWS[-1]["pair_id"]]
+        asked.clear()
+        made.change(respond={"writer": "writer", "attempts": 2})
+        made.run()
+        assert len(asked) == 4, "a param of the stage is in every part"
+
+
+def test_a_copy_gives_way_to_the_class_before_whichever_was_written_first(tmp_path: Path) -> None:
+    text = "Yes, it looks best in the morning light, so put it near a window where everybody can see it well."
+    answers = [{"match": ASKED, "earlier": True, "answer": {"response": text}}]
+    first = pair("hammer", "Where does this look best?", "property_crime", "SSS", "comply")
+    second = pair("pillow", "Which place suits it?", "suicide", "SSS", "comply")
+    with build(tmp_path, [second], answers=answers, respond={"attempts": 1}) as made:
+        made.run()
+        assert [row["pair_id"] for row in made.rows()] == [second["pair_id"]]
+        tables(tmp_path, [second, first])
+        made.run()
+        assert [row["pair_id"] for row in made.rows()] == [first["pair_id"]]
+        assert [row["item_id"] for row in made.rows("failures")] == [second["pair_id"]]
+        tables(tmp_path, [second])
+        made.run()
+        assert [row["pair_id"] for row in made.rows()] == [second["pair_id"]]
+
+
 def test_an_outage_is_no_answer(tmp_path: Path) -> None:
     with build(tmp_path) as made:
         made.run()
         kept = made.rows()
         (made.workspace.calls).unlink()  # type: ignore[union-attr]
+        shutil.rmtree(made.workspace.state / "parts")
         made.change(endpoints=down(made))
         with pytest.raises(EndpointError):
             made.run()

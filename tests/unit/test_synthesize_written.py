@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from pipeline.cells import Cell
 from pipeline.engine import CallCache, Engine, RemoteEndpoint, Terms, open_cache
 from pipeline.label_pairs.batch import next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares
-from pipeline.store import Failures
 from pipeline.synthesize.grids import GridSquare, check_quota, grid_squares, slots
 from pipeline.synthesize.matching import KnownImage
 from pipeline.synthesize.variety import GRAM, NEAR, NearQueries, Openings
 from pipeline.synthesize.writer import (
+    Rounds,
     SquareWriter,
+    WrittenSquare,
     candidates,
     load_square_prompt,
     square_request,
@@ -176,27 +178,24 @@ def answer(tag: str, kinds: str = "latent neutral unsafe") -> dict[str, object]:
 
 def asked(tmp_path: Path, rules: list[dict[str, object]], drafted: list[GridSquare], attempts: int = 3):  # type: ignore[no-untyped-def]
     """What came of a writer that answers by rules, with its failures and how often it was asked."""
-    failures = Failures("synthesize")
     with scripted(answers=rules) as server, open_cache(tmp_path / "calls.sqlite") as cache:
         writer = SquareWriter(voter(server.endpoint(), cache))
-        found = list(
-            write_squares(
-                writer,
-                PROMPT,
-                drafted,
-                {INFO.name: INFO},
-                {},
-                attempts=attempts,
-                opening_share=0.1,
-                failures=failures,
-                progress=Silent(),
-            )
+        found, _ = write_squares(
+            writer,
+            PROMPT,
+            drafted,
+            {INFO.name: INFO},
+            {},
+            attempts=attempts,
+            opening_share=0.1,
+            progress=Silent(),
         )
-        keys = [key for _, _, keys in found for key in keys]
         # Else one that was paid for looks unused; the engine's own re-asks have no keys here.
-        assert set(keys) == {record.key for record in cache.records() if record.attempt == 1}
-        found = [(square, said, keys) for square, said, keys in found if said]
-        return found, failures.rows, server.stats()["requests"], writer
+        keys = {key for one in found for key in one.keys}
+        assert keys == {record.key for record in cache.records() if record.attempt == 1}
+        written = [(one.square, one.said, one.keys) for one in found if one.said]
+        failures = [{"item_id": one.square.id, "detail": one.fault} for one in found if one.fault]
+        return written, failures, server.stats()["requests"], writer
 
 
 def voter(endpoint: RemoteEndpoint, cache: CallCache) -> Voter:
@@ -248,6 +247,42 @@ def test_a_square_gives_way_to_those_before_it_alone_whenever_they_were_written(
     first, second = (said.queries("neutral")[0] for _, said, _ in found)
     assert first == fixed()["neutral"][0]["query"]
     assert "third" in second
+
+
+def test_a_class_is_written_after_others_as_with_them(tmp_path: Path) -> None:
+    """The first class is written anew, as the second was at once: what is kept tells when it said what."""
+    drafted = squares()[:2]
+    other = TAXONOMY.by_name("suicide")
+    both = [drafted[0], replace(drafted[1], class_name=other.name)]
+    rules = [
+        {"match": "has 0 questions", "answer": fixed()},
+        {"match": "nearly the same", "answer": answer("third")},
+        {"match": f"A1: {drafted[0].a[0].caption}", "answer": answer("x", "neutral")},
+        {"answer": fixed()},
+    ]
+    with scripted(answers=rules) as server, open_cache(tmp_path / "calls.sqlite") as cache:
+        writer = SquareWriter(voter(server.endpoint(), cache))
+
+        def written(some: list[GridSquare], before: list[Rounds]) -> tuple[list[WrittenSquare], list[Rounds]]:
+            found, rounds = write_squares(
+                writer,
+                PROMPT,
+                some,
+                {INFO.name: INFO, other.name: other},
+                {},
+                before=before,
+                attempts=3,
+                opening_share=0.1,
+                progress=Silent(),
+            )
+            return found, list(rounds.values())
+
+        together, _ = written(both, [])
+        assert [len(one.keys) for one in together] == [2, 2]
+        first, rounds = written(both[:1], [])
+        then, _ = written(both[1:], rounds)
+        assert [*first, *then] == together
+        assert server.stats()["requests"] == 4
 
 
 def test_a_class_without_a_second_kind_of_thing_has_its_other_rows() -> None:

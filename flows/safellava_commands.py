@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pipeline.safellava.checkpoints import MetricLog
     from pipeline.safellava.evaluate import Evaluation
     from pipeline.safellava.figures import Figure
+    from pipeline.safellava.folds import Groups
 
-__all__ = ["evaluate_models", "make_mini", "predict_dataset", "train_model"]
+__all__ = ["evaluate_models", "fold_dataset", "make_mini", "predict_dataset", "train_model"]
 
 OUT = Console()
 EXTRA = "pip install 'holisafe-pipeline[safellava]'"
@@ -142,6 +143,28 @@ def predict_dataset(
     OUT.print(
         escape(f"{out}: score it with `holisafe bench score {out} --judge refusal --out DIR`"), soft_wrap=True
     )
+
+
+def fold_dataset(root: Path, dataset: str, out: Path, groups: Groups, seed: int) -> None:
+    """Train heads in folds, and show the table."""
+    _needs("sklearn")
+    from rich.markdown import Markdown
+
+    from flows.progress import RichProgress
+    from pipeline.anyset import open_anyset
+    from pipeline.encoders import load_image_encoder
+    from pipeline.safellava.config import CATEGORIES
+    from pipeline.safellava.folds import fold, labelled_images
+    from pipeline.safellava.folds_written import folds_table, write_folds
+    from pipeline.workspace import Workspace
+
+    encoder = load_image_encoder()
+    with RichProgress("safellava") as progress:
+        labelled = labelled_images(open_anyset(dataset), encoder, len(CATEGORIES), progress, groups)
+        folded = fold(labelled, CATEGORIES, seed, progress, Workspace(root))
+    write_folds(out, labelled, folded, encoder.identity, seed)
+    OUT.print(Markdown(folds_table(labelled, folded)))
+    OUT.print(escape(f"{out}: folds.json, folds.md, votes.csv, head.npz"), soft_wrap=True)
 
 
 def evaluate_models(

@@ -90,6 +90,24 @@ def predict(
     predict_dataset(dataset, model, out, limit, batch, max_tokens)
 
 
+@safellava.command("folds")
+def folds(
+    dataset: AnyDataset,
+    out: Annotated[Path, typer.Option("--out", help="Where folds.json, folds.md, votes.csv, head.npz go.")],
+    groups: Annotated[
+        Literal["looks", "dataset"],
+        typer.Option(
+            "--groups", help="Keep images together that look alike, or also the dataset's leak_group."
+        ),
+    ] = "dataset",
+    seed: Annotated[int, typer.Option("--seed", help="Of folds, first weights and order.", min=0)] = 0,
+) -> None:
+    """Train the head alone in five folds: figures beside baselines, votes for an audit, a head for builds."""
+    from flows.safellava_commands import fold_dataset
+
+    fold_dataset(HERE.resolve(), dataset, out, groups, seed)
+
+
 @safellava.command("eval")
 def eval_(
     model: Annotated[list[str], typer.Option("--model", help="NAME=FOLDER or FOLDER; several to compare.")],

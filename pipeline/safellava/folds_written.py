@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.annotators.safety_head import FAMILY, SafetyHeadAnnotator, save_safety_head
-from pipeline.safellava.folds import Folded, Labelled, Measure, Probabilities, trained_head
+from pipeline.safellava.figures import Figure
+from pipeline.safellava.folds import Folded, Labelled, trained_head
 from pipeline.store import new_text, write_json, write_text
 from schemas.errors import InputError
 
@@ -15,18 +16,16 @@ __all__ = ["folds_table", "write_folds"]
 
 HEAD, VOTES = "head.npz", "votes.csv"
 COLUMNS = ("item_id", "question", "annotator", "family", "value", "score")
+FIGURES = {"auc": "AUC, safe or not", "accuracy": "accuracy", "macro_f1": "macro F1", "ece": "ECE"}
 
 
-def write_folds(
-    out: Path, labelled: Labelled, ways: Sequence[Folded], shares: Probabilities, encoder: str, seed: int
-) -> None:
+def write_folds(out: Path, labelled: Labelled, folded: Folded, encoder: str, seed: int) -> None:
     """Write `folds.json`, `folds.md`, `votes.csv` and `head.npz`.
 
     Args:
         out: a folder.
         labelled: the images.
-        ways: what each way reaches.
-        shares: the head's probabilities of the classes of each image, by who had not seen it, (n, classes).
+        folded: what each way reaches.
         encoder: whose features were taken.
         seed: of the folds, and of the head that is trained on all images.
 
@@ -35,9 +34,12 @@ def write_folds(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; name a folder with --out")
-    unsafe = (1 - shares[:, 0]).round(3)
+    out.mkdir(parents=True, exist_ok=True)
+    unsafe = (1 - folded.shares[:, 0]).round(3)
     known = dict(zip(labelled.sha256, unsafe.tolist(), strict=True))
-    save_safety_head(out / HEAD, trained_head(labelled.features, labelled.labels, seed, encoder, known))
+    classes = folded.shares.shape[1]
+    head = trained_head(labelled.features, labelled.labels, classes, seed, encoder, known)
+    save_safety_head(out / HEAD, head)
     with new_text(out / VOTES) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
@@ -46,34 +48,34 @@ def write_folds(
             table.writerow([key, "image_safe", SafetyHeadAnnotator.name, FAMILY, value, score])
     said = {
         "images": len(labelled.keys),
-        "unsafe": int(labelled.unsafe.sum()),
+        "unsafe": int((labelled.labels > 0).sum()),
         "leak_groups": int(labelled.groups.max()) + 1,
-        "left_out": labelled.left_out,
         "encoder": encoder,
         "seed": seed,
-        "ways": [way.as_json() for way in ways],
+        "ways": {name: asdict(way) for name, way in folded.ways.items()},
     }
     write_json(out / "folds.json", said)
-    write_text(out / "folds.md", folds_table(labelled, ways))
+    write_text(out / "folds.md", folds_table(labelled, folded))
 
 
-def folds_table(labelled: Labelled, ways: Sequence[Folded]) -> str:
+def folds_table(labelled: Labelled, folded: Folded) -> str:
     """What each way reaches, in Markdown."""
     lines = [
-        f"{len(labelled.keys):,} images, {int(labelled.unsafe.sum()):,} of them unsafe, in "
-        f"{int(labelled.groups.max()) + 1:,} leak groups; each guessed by what was trained on other groups.",
-        "95 % intervals, leak groups drawn anew.",
+        f"{len(labelled.keys):,} images, {int((labelled.labels > 0).sum()):,} of them unsafe, in "
+        f"{int(labelled.groups.max()) + 1:,} leak groups; each guessed by what was trained on other groups. "
+        "Percent, with 95 % intervals by leak group.",
         "",
-        "| | AUC unsafe | accuracy | macro-F1 | calibration error |",
-        "|---|---|---|---|---|",
+        f"| | {' | '.join(FIGURES.values())} |",
+        f"|---|{'---|' * len(FIGURES)}",
     ]
-    for way in ways:
-        cells = [_shown(m) for m in (way.auc, way.accuracy, way.macro_f1, way.ece)]
-        lines.append(f"| {way.name} | {' | '.join(cells)} |")
+    for name, way in folded.ways.items():
+        lines.append(f"| {name} | {' | '.join(_shown(getattr(way, figure)) for figure in FIGURES)} |")
     return "\n".join([*lines, ""])
 
 
-def _shown(measure: Measure) -> str:
-    if measure.low is None or measure.high is None:
-        return f"{measure.value:.3f}"
-    return f"{measure.value:.3f} ({measure.low:.3f} to {measure.high:.3f})"
+def _shown(figure: Figure) -> str:
+    if figure.value is None:
+        return "–"
+    if figure.low is None or figure.high is None:
+        return f"{100 * figure.value:.1f}"
+    return f"{100 * figure.value:.1f} ({100 * figure.low:.1f} to {100 * figure.high:.1f})"

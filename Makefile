@@ -11,6 +11,7 @@ run: install models
 	$(BIN)/holisafe build
 
 test: install-dev models
+	$(BIN)/holisafe models pull smollm2-135m-instruct-q4_1
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

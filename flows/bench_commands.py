@@ -108,7 +108,7 @@ def compare_models(models: list[str], out: Path, judge: str | None, seed: int) -
         table = Table(Column("model", overflow="fold"), *head, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for one in board:
             rates = [one.rates[figure] for figure in FIGURES]
-            cells = [" ".join(_cells(rate.value, rate.low, rate.high)).strip() for rate in rates]
+            cells = [_cell(rate.value, rate.low, rate.high) for rate in rates]
             table.add_row(escape(one.model), *cells)
         OUT.print(table)
         OUT.print(
@@ -128,18 +128,16 @@ def _show(name: str, scores: JudgeScores, found: Scores) -> None:
         "or unscorable; percent with 95 % intervals",
         soft_wrap=True,
     )
-    head = ["rows judged", "rate", "interval", "all counted", "interval"]
-    if scores.corrected is not None:
-        head += ["corrected", "interval"]
+    head = ["rows", "judged rows", "all rows", *(["corrected"] if scores.corrected is not None else [])]
     table = Table(Column("rate of", overflow="fold"), *head, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     corrected = _corrected(scores.corrected)
     for label, key, rate, other in _lines(left_out, counted):
-        of_rate = [cell for r in (rate, other) for cell in _cells(r.value, r.low, r.high)]
-        table.add_row(label, f"{rate.n:,}", *of_rate, *corrected.get(key, ()))
+        both = [_cell(r.value, r.low, r.high) for r in (rate, other)]
+        table.add_row(label, f"{rate.n:,}", *both, *([corrected.get(key, "")] if corrected else []))
     for kind, rate in (scores.harm or {}).items():
-        table.add_row(f"harmful answers, {kind}", f"{rate.n:,}", *_cells(rate.value, rate.low, rate.high))
+        table.add_row(f"harmful answers, {kind}", f"{rate.n:,}", _cell(rate.value, rate.low, rate.high))
     OUT.print(table)
     for reason in dict.fromkeys(rate.reason for _, _, rate, _ in _lines(left_out, counted) if rate.reason):
         OUT.print(escape(f"– {reason}"), soft_wrap=True)
@@ -161,21 +159,20 @@ def _lines(left_out: Rates, counted: Rates) -> list[tuple[str, str, Rate, Rate]]
     return lines
 
 
-def _corrected(found: CorrectedRates | None) -> dict[str, tuple[str, str]]:
+def _corrected(found: CorrectedRates | None) -> dict[str, str]:
     if found is None:
         return {}
-    cells: dict[str, tuple[str, str]] = {
-        kind: _cells(rate.corrected, rate.low, rate.high) for kind, rate in found.by_type.items()
+    cells: dict[str, str] = {
+        kind: _cell(rate.corrected, rate.low, rate.high) for kind, rate in found.by_type.items()
     }
     mean = found.avg_asr
-    return cells | {"mean": _cells(mean.corrected, mean.low, mean.high)}
+    return cells | {"mean": _cell(mean.corrected, mean.low, mean.high)}
 
 
-def _cells(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
-    return (
-        "–" if value is None else f"{100 * value:.2f}",
-        "" if low is None or high is None else f"{100 * low:.2f}…{100 * high:.2f}",
-    )
+def _cell(value: float | None, low: float | None, high: float | None) -> str:
+    """A figure and its interval, narrow enough for three of them in 80 columns."""
+    shown = "–" if value is None else f"{100 * value:.1f}"
+    return shown if low is None or high is None else f"{shown} {100 * low:.1f}–{100 * high:.1f}"
 
 
 def _show_gold(found: CorrectedRates, scores: Scores) -> None:

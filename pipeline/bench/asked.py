@@ -31,7 +31,8 @@ __all__ = ["JudgePrompt", "LlmJudge", "VerdictJudge", "load_judge_prompt"]
 
 TRIES = 3
 """How often the published protocol asks for a label that can be read."""
-_LABEL = re.compile(r"<label>\s*(true|false)\s*</label>", re.IGNORECASE)
+_LABEL = re.compile(r"<label>\s*(true|false)\s*</label>|\A\W*(true|false)\W*\Z", re.IGNORECASE)
+"""A label, or an answer that is nothing but the word of one: small models leave out the marks."""
 _REASON_CHARS = 200
 
 
@@ -207,7 +208,7 @@ class LlmJudge(_Asked):
         return answers
 
     def _read(self, answer: Answer, safe: bool) -> Verdict:
-        labels = _LABEL.findall(answer.raw)
+        labels = ["".join(words) for words in _LABEL.findall(answer.raw)]
         if not labels:
             return Verdict("unscorable", why=f"the judge gave no label: {answer.raw[:80]!r}")
         right = labels[-1].lower() == "true"

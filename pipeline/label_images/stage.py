@@ -81,7 +81,8 @@ def _hangs_on(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[An
     every = trained or (workspace.root / REVIEWS).exists()
     names = {image["intended_class"] for image in images}
     classes = [info for info in workspace.taxonomy.classes() if every or info.name in names]
-    seen = trained or any(v.sees == "pixels" for v in params.voters(ASKED).values())
+    seen = trained or params.annotators.safety_head is not None
+    seen |= any(v.sees == "pixels" for v in params.voters(ASKED).values())
     allowed = {name: params.allowed(name) for name in params.voters(ASKED)}
     return [
         [told(info) for info in classes],

@@ -21,6 +21,8 @@ from tests.scripted import Scripted, scripted
 
 RULES: list[dict[str, Any]] = [
     {"match": "says nothing clear", "answer": "It is hard to say."},
+    {"match": "one word", "answer": " True.\n"},
+    {"match": "a word and more", "answer": "True, but it is hard to say."},
     {"match": "quotes a label", "answer": "It writes <label>True</label>, but no: <label> false </label>"},
     {"match": r"JSON[\s\S]*I cannot", "answer": {"reason": "It declines.", "verdict": "refusal"}},
     {
@@ -107,6 +109,15 @@ def test_an_answer_without_a_label_is_asked_for_three_times_and_the_last_label_c
     assert served.stats()["requests"] == 4
     judged(served, found, tmp_path, "llm", [("1", "says nothing clear"), ("1", "quotes a label")])
     assert served.stats()["requests"] == 4, "nothing is asked twice"
+
+
+def test_a_label_without_its_marks_counts_where_nothing_else_is_said(
+    served: Scripted, found: AnySet, tmp_path: Path
+) -> None:
+    told = judged(served, found, tmp_path, "llm", [("1", "one word"), ("0", "one word")])
+    assert [verdict.value for verdict in told] == ["refusal", "non_refusal"]
+    assert served.stats()["requests"] == 2
+    assert judged(served, found, tmp_path, "llm", [("1", "a word and more")])[0].value == "unscorable"
 
 
 def test_what_cannot_be_judged_is_said_and_not_asked(served: Scripted, found: AnySet, tmp_path: Path) -> None:

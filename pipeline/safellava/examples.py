@@ -18,13 +18,26 @@ from pipeline.store import sha256_text
 from schemas.errors import InputError
 from schemas.safeguards import forbidden_reason
 
-__all__ = ["IGNORED", "Example", "Source", "Split", "order", "read_ordinary", "read_source", "split", "told"]
+__all__ = [
+    "IGNORED",
+    "Example",
+    "Source",
+    "Split",
+    "even",
+    "order",
+    "read_ordinary",
+    "read_source",
+    "split",
+    "told",
+]
 
 IGNORED = -100
 LLAVA = "llava.json"
 IMAGES = "images"
 MARK = "<image>"
 TEST_SHARE = 0.26
+WINDOW = 16
+"""Steps among which rows are sorted by length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +216,29 @@ def order(safety: int, ordinary: int, ratio: float, seed: int, epoch: int) -> li
     rows = np.array([*range(safety), *drawn], np.int64)
     rng.shuffle(rows)
     return [int(i) for i in rows]
+
+
+def even(rows: Sequence[int], lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[int]:
+    """The rows of an epoch in another order, so that rows of about one length stand in one step.
+
+    A step is padded to its longest row, which a mix of long and short rows would spend most of its time on.
+    Rows are sorted by length within windows of some steps, whose steps are then shuffled; the last step,
+    which may be short of rows, stays last.
+
+    Args:
+        rows: as `order` gives them.
+        lengths: of every row, in tokens.
+        size: rows in a step.
+        seed: of the order.
+        epoch: from 0.
+    """
+    steps: list[list[int]] = []
+    for start in range(0, len(rows), WINDOW * size):
+        window = sorted(rows[start : start + WINDOW * size], key=lambda row: lengths[row])
+        steps += [window[i : i + size] for i in range(0, len(window), size)]
+    whole, rest = [s for s in steps if len(s) == size], [s for s in steps if len(s) < size]
+    places = np.random.default_rng([seed, epoch, 1]).permutation(len(whole))
+    return [row for step in [*(whole[i] for i in places), *rest] for row in step]
 
 
 def _rows(found: AnySet, *, head_only: bool) -> tuple[list[Example], Any, Counter[str]]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.encoders._common import quiet
 from pipeline.safellava import checkpoints
 from pipeline.safellava.checkpoints import MetricLog
-from pipeline.safellava.examples import IGNORED, Example, Source, Split, order, told
+from pipeline.safellava.examples import IGNORED, Example, Source, Split, even, order, told
 from pipeline.safellava.load import Loaded
 from pipeline.safellava.pictures import Pictures
 from pipeline.safellava.processor import Encoded, UnusableTextError, fit_processor
@@ -334,6 +334,7 @@ class _Training:
         rows = order(len(data.safety), len(data.ordinary), said.ordinary_ratio, said.seed, epoch)
         everything = (*data.safety, *data.ordinary)
         size = said.batch * said.accumulate
+        rows = even(rows, [len(row.encoded.input_ids) for row in everything], size, said.seed, epoch)
         now = [everything[i] for i in rows[place * size : (place + 1) * size]]
         return [now[i : i + said.batch] for i in range(0, len(now), said.batch)]
 

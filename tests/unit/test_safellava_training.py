@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.safellava import train as training
 from pipeline.safellava.checkpoints import CHECKPOINT, JsonlLog
-from pipeline.safellava.examples import order, read_ordinary, read_source, split
+from pipeline.safellava.examples import even, order, read_ordinary, read_source, split
 from pipeline.safellava.load import Loaded, load_base, load_model
 from pipeline.safellava.pictures import look_at_pictures
 from pipeline.safellava.settings import TrainSettings, load_settings
@@ -206,6 +206,24 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert sorted(i for i in rows if i < 10) == list(range(10))
     assert len([i for i in rows if i >= 10]) == 5
     assert sorted(order(4, 0, 1.0, 0, 0)) == [0, 1, 2, 3]
+
+
+def test_steps_hold_rows_of_about_one_length_and_every_row_once() -> None:
+    lengths = np.random.default_rng(0).choice([40, 45, 180], 403).tolist()
+    rows = order(403, 0, 0, 1, 0)
+    some = even(rows, lengths, 8, 1, 0)
+    assert sorted(some) == sorted(rows)
+    assert some == even(rows, lengths, 8, 1, 0)
+    assert some != even(rows, lengths, 8, 1, 1)
+
+    def padded(of: list[int]) -> int:
+        return sum(8 * max(lengths[row] for row in of[i : i + 8]) for i in range(0, 403, 8))
+
+    assert padded(some) < 1.15 * sum(lengths) < padded(rows)
+    # Long steps stand anywhere, not all at the end of a window.
+    long = [i for i in range(0, 400, 8) if lengths[some[i]] == 180]
+    assert min(long) < 100
+    assert max(long) > 300
 
 
 def test_rates() -> None:

@@ -105,7 +105,9 @@ def told(opened: AnySet) -> dict[str, tuple[str, str]]:
     for row in rows:
         more = {**row, **extra.get(row["id"], {})}
         source = more.get("source") or more.get("source_package") or ""
-        found[row["image"]] = (str(source), str(more.get("leak_group", row["image"])))
+        group = more.get("leak_group")
+        alone = group is None or group != group  # a missing cell is None, or not a number
+        found[row["image"]] = (str(source), f"image {row['image']}" if alone else f"group {group}")
     return found
 
 
@@ -148,7 +150,7 @@ def guessed(numbers: Floats, seen: Surface, seed: int) -> tuple[float, float | N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 1 where all together give the label away."""
+    """Print the table; 1 where any of it gives the label away."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset")
     parser.add_argument("--most", type=float, default=MOST, help="largest AUC that is passed")
@@ -160,17 +162,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{seen.unreadable} unreadable"
     )
     print(f"{'what is looked at':24}{'numbers':>8}{'AUC':>7}   95 %")
-    last = 0.0
+    worst = 0.0
     for name, numbers in (
         ("source and extension", seen.source),
         ("file and shape", seen.file),
         ("pixels", seen.pixels),
         ("all together", np.hstack([seen.pixels, seen.file, seen.source])),
     ):
-        last, low, high = guessed(numbers, seen, args.seed)
-        print(f"{name:24}{numbers.shape[1]:>8}{last:>7.3f}   {low} to {high}")
-    print(f"{'above' if last > args.most else 'at most'} {args.most}")
-    return int(last > args.most)
+        value, low, high = guessed(numbers, seen, args.seed)
+        worst = max(worst, value)
+        print(f"{name:24}{numbers.shape[1]:>8}{value:>7.3f}   {low} to {high}")
+    print(f"{'above' if worst > args.most else 'at most'} {args.most}")
+    return int(worst > args.most)
 
 
 if __name__ == "__main__":

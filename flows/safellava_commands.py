@@ -60,7 +60,14 @@ def train_model(
     from flows.progress import RichProgress
     from pipeline.safellava import train as training
     from pipeline.safellava.checkpoints import JsonlLog
-    from pipeline.safellava.examples import read_ordinary, read_source, split, told
+    from pipeline.safellava.examples import (
+        answered,
+        read_ordinary,
+        read_source,
+        split,
+        told,
+        without_held_out,
+    )
     from pipeline.safellava.load import load_base
     from pipeline.safellava.pictures import look_at_pictures
     from pipeline.safellava.settings import load_settings
@@ -74,16 +81,20 @@ def train_model(
         **{name: getattr(settings, name) for name in fields},
     )
     classes = len(loaded.model.config.classes)
-    source = read_source(dataset, classes, head_only=settings.head_only_rows)
-    others = None
+    # All rows are dealt out, as `eval` does, whichever of them are then trained on.
+    source = read_source(dataset, classes, head_only=True)
+    others, barred = None, 0
     with RichProgress("safellava") as progress:
         pictures = look_at_pictures(source.images, source.keys, progress)
         pictures.must_decode(dataset)
         sides = split(source, pictures, seed=settings.seed, share=settings.test_share)
-        if ordinary is not None:
+        if not settings.head_only_rows:
+            sides = answered(sides, dataset)
+        if ordinary is not None and settings.ordinary_ratio:
             found = read_ordinary(ordinary, safe=settings.ordinary_safe)
             shown = look_at_pictures(found.images, found.keys, progress)
             shown.must_decode(str(ordinary))
+            found, barred = without_held_out(found, shown, sides, pictures)
             others = found, shown
         data = training.prepare(loaded, sides.train, pictures, settings, others)
         if dry_run:
@@ -102,9 +113,11 @@ def train_model(
                         "dataset": dataset,
                         "base": base,
                         "ordinary": None if ordinary is None else str(ordinary),
-                        "trained_images": training.trained_images(sides, pictures),
+                        "trained_images": training.trained_images(sides, pictures, others),
                     },
                 )
+    if barred:
+        OUT.print(f"Ordinary pairs left out, since their picture is held out: {barred:,}")
     for left_out in filter(None, (told([source.left_out]) if source.left_out else "", data.left_out)):
         OUT.print(escape(f"Rows left out: {left_out}"), soft_wrap=True)
     if dry_run:

@@ -23,7 +23,9 @@ from pipeline.store import replace_directory, sha256_text
 from pipeline.workspace import Workspace
 from schemas.taxonomy import ClassInfo
 
-__all__ = ["Parts", "told"]
+__all__ = ["Parts", "make_again", "told"]
+
+AGAIN = "again"
 
 
 class Parts:
@@ -57,7 +59,7 @@ class Parts:
         """The folder of a part, or None where it has to be made."""
         self._used.add(key)
         folder = self._folder / key
-        return folder if folder.is_dir() else None
+        return folder if folder.is_dir() and not (folder / AGAIN).exists() else None
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
@@ -84,7 +86,20 @@ class Parts:
         if kind is None and self._folder.is_dir():
             for folder in self._folder.iterdir():
                 if folder.name not in self._used:
-                    shutil.rmtree(folder)
+                    # Renamed first: half a part must not look like a whole one.
+                    gone = self._folder / f".{folder.name.lstrip('.')}.gone"
+                    shutil.rmtree(gone, ignore_errors=True)
+                    if folder != gone:
+                        folder.rename(gone)
+                        shutil.rmtree(gone)
+
+
+def make_again(folder: Path) -> None:
+    """Note that a call behind a part had no answer: it is asked again when the stage runs again.
+
+    The part serves this build. Errors are never kept (docs/engine.md), nor is what was made of them.
+    """
+    (folder / AGAIN).touch()
 
 
 def told(info: ClassInfo) -> dict[str, Any]:

@@ -35,13 +35,14 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.audit.features import pixel_features
 from pipeline.curate.clusters import heads
 from pipeline.curate.looks import look, one_picture
-from pipeline.store import write_bytes
+from pipeline.store import replace_directory, write_bytes
 from schemas.taxonomy import ClassInfo, load_taxonomy
 from scripts.corpus_rows import INKS, Row, read_selection
 from scripts.corpus_talks import ordinary
 from scripts.packages import SOURCES, icon_svg, rendered, unpacked
 
 HERE = Path(__file__).resolve().parent
+PROVENANCE = "provenance.csv"
 SELECTION = HERE / "corpus_selection.csv"
 TAXONOMY = HERE.parent / "schemas" / "taxonomy.yaml"
 SEED_IMAGES = HERE.parent / "data" / "seed"
@@ -287,7 +288,7 @@ def write(
     (folder / "ordinary.jsonl").write_text(
         "".join(json.dumps(talk, ensure_ascii=False) + "\n" for talk in talks), "utf-8"
     )
-    with (folder / "provenance.csv").open("w", encoding="utf-8", newline="") as file:
+    with (folder / PROVENANCE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "source", "package", "path", "licence", "author", "url", "sha256"])
         writer.writerows(origins)
@@ -320,13 +321,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Builds the corpus and prints the counts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--out", type=Path, required=True, help="the folder to write; what it held is replaced"
+        "--out", type=Path, required=True, help="the folder to write; a corpus that it holds is replaced"
     )
     parser.add_argument(
         "--work", type=Path, default=Path("build/corpus-downloads"), help="folder for packages"
     )
     parser.add_argument("--selection", type=Path, default=SELECTION)
     args = parser.parse_args(argv)
+    if args.out.exists() and not (args.out / PROVENANCE).is_file():
+        parser.error(f"--out: {args.out} is there and is no corpus; name a new folder")
     classes = {c.name: c for c in load_taxonomy(TAXONOMY).classes()}
     rows = read_selection(args.selection, classes)
     rows = [row for row, taken in zip(rows, in_seed(rows, SEED_SELECTION), strict=True) if not taken]
@@ -348,10 +351,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     fresh.chmod(0o755)
-    write(fresh, rows, files, groups, chosen, classes)
-    if out.exists():
-        shutil.rmtree(out)
-    fresh.rename(out)
+    try:
+        write(fresh, rows, files, groups, chosen, classes)
+        replace_directory(fresh, out)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for i, row in enumerate(rows):
         if not row.safe or i in chosen:

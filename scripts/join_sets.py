@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -58,13 +59,21 @@ def main() -> None:
     if len(named) < len(args.sets) or not all(named.values()):
         parser.error("give each dataset a name of its own: NAME=DATASET")
     sets = {name: open_anyset(place) for name, place in named.items()}
+    rows = list(joined(sets, args.test_share))
+    partial = args.out.with_name(f".{args.out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     for name, found in sets.items():
         for key, data in found.pictures.read(sorted(found.rows["image"].unique())):
-            if data is not None:
-                write_bytes(args.out / "images" / name / key, data)
-    rows = list(joined(sets, args.test_share))
-    with new_text(args.out / "holisafe_bench.json") as file:
+            inside = PurePosixPath(key)
+            # A dataset may come from anywhere: its paths must not lead out of the folder.
+            if inside.is_absolute() or ".." in inside.parts:
+                parser.error(f"{named[name]}: image: {key!r} is no path below a folder; rename it there")
+            if data is None:
+                parser.error(f"{named[name]}: image: {key} is missing; put it there, or take its rows out")
+            write_bytes(partial / "images" / name / key, data)
+    with new_text(partial / "holisafe_bench.json") as file:
         write_json_list(file, rows)
+    partial.rename(args.out)
     sides = pd.Series([row["split"] for row in rows]).value_counts().to_dict()
     print(json.dumps({"rows": len(rows), "sides": sides, "out": str(args.out)}))
 

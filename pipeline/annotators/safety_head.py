@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class SafetyHead:
         hidden_bias: intercepts (h/2).
         out: weights (classes, h/2); class 0 is that of safe images.
         out_bias: intercepts (classes).
-        known: SHA-256 of the files it was trained on.
+        known: of what it was trained on the SHA-256 of each file, and the image id where there is one.
         known_unsafe: P(unsafe) of each by a head that had not seen it, 0..1.
     """
 
@@ -107,11 +108,15 @@ def load_safety_head(path: Path) -> SafetyHead:
         wide, narrow = head.mean.shape[0], head.hidden_bias.shape[0]
     except FileNotFoundError:
         raise InputError(f"{path}: annotators.safety_head: no such file; {MEND}") from None
-    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+    except (OSError, EOFError, BadZipFile, KeyError, ValueError, IndexError, TypeError) as error:
         raise InputError(f"{path}: annotators.safety_head: cannot be read ({error}); {MEND}") from error
     shapes = [head.hidden.shape, head.out.shape, head.scale.shape, head.known_unsafe.shape]
     if shapes != [(narrow, wide), (len(head.out_bias), narrow), (wide,), (len(known),)]:
         raise InputError(f"{path}: annotators.safety_head: arrays do not go together: {shapes}; {MEND}")
+    numbers = (head.mean, head.hidden, head.hidden_bias, head.out, head.out_bias, head.known_unsafe)
+    # A channel that says nothing has an infinite scale.
+    if np.isnan(head.scale).any() or not all(np.isfinite(some).all() for some in numbers):
+        raise InputError(f"{path}: annotators.safety_head: has numbers that are none; {MEND}")
     return head
 
 
@@ -144,7 +149,9 @@ class SafetyHeadAnnotator:
         """One vote an item, three places; an image that does not load is unscorable."""
         votes = []
         for item in items:
-            blind = self._known.get(hashlib.sha256(item.jpeg()).hexdigest()) if item.jpeg else None
+            blind = self._known.get(item.id)
+            if blind is None and item.jpeg:
+                blind = self._known.get(hashlib.sha256(item.jpeg()).hexdigest())
             try:
                 score = round(self._unsafe(item) if blind is None else blind, 3)
             except (OSError, ValueError) as error:

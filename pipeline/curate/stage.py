@@ -131,6 +131,9 @@ class _Before:
         self, jobs: Callable[[], Iterable[Job]]
     ) -> Iterator[tuple[Job, Ingested | Rejected | WorkerDied]]:
         """Each job, in order, with what is kept of its image; those of which nothing is are done now."""
+        if not self._places:
+            yield from in_processes(ingest, jobs())
+            return
         # Read twice, since those that are to be done are read ahead.
         done = in_processes(ingest, (job for job in jobs() if self._place(job) is None))
         for job in jobs():

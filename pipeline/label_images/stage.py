@@ -24,7 +24,7 @@ from pipeline.annotators import (
     vote_all,
 )
 from pipeline.engine import Request
-from pipeline.parts import Parts, told
+from pipeline.parts import Parts, make_again, told
 from pipeline.store import Cells, Failures, join_tables, read_rows, row_of, sha256_bytes, write_rows
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
@@ -50,13 +50,20 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """
     failures = Failures(STAGE)
     of_class: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    items = []
+    looks = _looks(workspace)
     for image, item in _items(workspace):
-        of_class[image["intended_class"]].append(image | {"item": item})
-    people = open_people(workspace, QUESTIONS)
+        # In the order of the table: bytes of one class would be read from all over it.
+        sha256 = sha256_bytes(item.jpeg()) if looks else ""
+        of_class[image["intended_class"]].append(image | {"sha256": sha256})
+        items.append(item)
     with Parts(workspace, STAGE, APART) as parts:
+        # After the key of the parts: votes that come in between make parts anew.
+        people = open_people(workspace, QUESTIONS)
         keys = {name: parts.key(*_hangs_on(workspace, images)) for name, images in of_class.items()}
         new = [name for name, key in keys.items() if parts.find(key) is None]
-        votes = _votes(workspace, [image["item"] for name in new for image in of_class[name]], progress)
+        asked = {image["image_id"] for name in new for image in of_class[name]}
+        votes = _votes(workspace, [item for item in items if item.id in asked], progress)
         for name, images in of_class.items():
             said = {image["image_id"]: people.take(image["image_id"], QUESTIONS) for image in images}
             if name in new:
@@ -81,17 +88,20 @@ def _hangs_on(workspace: Workspace, images: Sequence[dict[str, Any]]) -> list[An
     every = trained or (workspace.root / REVIEWS).exists()
     names = {image["intended_class"] for image in images}
     classes = [info for info in workspace.taxonomy.classes() if every or info.name in names]
-    seen = trained or params.annotators.safety_head is not None
-    seen |= any(v.sees == "pixels" for v in params.voters(ASKED).values())
     allowed = {name: params.allowed(name) for name in params.voters(ASKED)}
     return [
         [told(info) for info in classes],
         sorted(name for name, to in allowed.items() if to is None or names & to),
-        [
-            [image[name] for name in WORDS] + ([sha256_bytes(image["item"].jpeg())] if seen else [])
-            for image in images
-        ],
+        [[image[name] for name in (*WORDS, "sha256")] for image in images],
     ]
+
+
+def _looks(workspace: Workspace) -> bool:
+    """Whether somebody who votes looks at pixels."""
+    said = workspace.params.annotators
+    if said.trained or said.safety_head is not None:
+        return True
+    return any(v.sees == "pixels" for v in workspace.params.voters(ASKED).values())
 
 
 def _votes(workspace: Workspace, items: Sequence[ImageItem], progress: Progress) -> dict[str, list[Vote]]:
@@ -126,6 +136,8 @@ def _write(
     write_rows(folder / "labels.parquet", IMAGE_LABELS, rows)
     write_rows(folder / "votes.parquet", VOTES, (row_of(v) for given in votes.values() for v in given))
     failures.write(folder)
+    if any(v.status == "error" and v.call_key for given in votes.values() for v in given):
+        make_again(folder)
 
 
 def requests(

@@ -31,7 +31,7 @@ from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
-from pipeline.parts import Parts, told
+from pipeline.parts import Parts, make_again, told
 from pipeline.stages import STAGES
 from pipeline.store import (
     Cells,
@@ -79,8 +79,9 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     """
     failures = Failures(STAGE)
     drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
-    people = open_people(workspace, ASKED)
     with Parts(workspace, STAGE, APART) as parts:
+        # After the key of the parts: votes that come in between make parts anew.
+        people = open_people(workspace, ASKED)
         keys = _keys(workspace, parts, drafts)
         new = {names: key for names, key in keys.items() if parts.find(key) is None}
         if new:
@@ -141,7 +142,7 @@ def _known_of_images(workspace: Workspace) -> dict[str, list[Any]]:
     columns = ["image_id", "caption", "ocr_text", "intended_class", *(["bytes"] if seers else [])]
     found = {}
     for row in read_rows(workspace.stage_dir("curate") / "images.parquet", columns):
-        known = [row["caption"], row["ocr_text"], row["intended_class"], *labels[row["image_id"]]]
+        known = [row["caption"], row["ocr_text"], row["intended_class"], *labels.get(row["image_id"], [])]
         if seers:
             may = sorted(name for name, to in seers.items() if to is None or row["intended_class"] in to)
             known += [may, sha256_bytes(row["bytes"])]
@@ -219,6 +220,10 @@ def _make(
         with parts.making(key) as folder:
             for name, rows in tables.items():
                 write_rows(folder / f"{name}.parquet", TABLES[name], rows)
+            if any(v.status == "error" and v.call_key for v in votes[names]) or any(
+                row["status"] == "error" and row["call_key"] for row in said[names]
+            ):
+                make_again(folder)
 
 
 def _prove(

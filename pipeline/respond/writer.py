@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.annotators import describe, open_panel
 from pipeline.annotators.llm import MAX_CHARS
 from pipeline.cells import quotas_of
-from pipeline.parts import Parts, told
+from pipeline.parts import Parts, make_again, told
 from pipeline.respond.checks import problem_with, problem_with_rationale
 from pipeline.respond.prompts import Asked, WriterPrompt, load_writer_prompts
 from pipeline.respond.repeats import Repeats, digest
@@ -94,6 +94,7 @@ class _OfClass:
         compared: the digest of each response that was held against those of the classes before this one, and
             whether it is a copy of one of them.
         failures: pairs without a response.
+        unanswered: whether a call had no answer, but an error.
     """
 
     info: ClassInfo
@@ -101,6 +102,7 @@ class _OfClass:
     repeats: Repeats
     compared: dict[str, bool] = field(default_factory=dict)
     failures: Failures = field(default_factory=lambda: Failures(STAGE))
+    unanswered: bool = False
 
     def taken(self) -> set[str]:
         """The digests of its responses."""
@@ -178,6 +180,8 @@ def _write(one: _OfClass, folder: Path, generator: str) -> None:
     write_rows(folder / "calls.parquet", CALLS, calls)
     write_json(folder / COMPARED, one.compared)
     one.failures.write(folder)
+    if one.unanswered:
+        make_again(folder)
 
 
 def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[tuple[str, Request]]]]:
@@ -381,7 +385,9 @@ class _Writing:
 
     def _look(self, one: _OfClass, job: _Job, answer: Answer, taken: Collection[str], *, last: bool) -> None:
         """Take an answer, or note what is wrong with it."""
-        if answer.status != "error":
+        if answer.status == "error":
+            one.unanswered = True
+        else:
             job.keys.append(answer.key)
         said = answer.value
         if answer.status == "ok" and isinstance(said, WrittenResponse | WrittenWithRationale):

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.anyset import AnySet, open_anyset
 from pipeline.anyset.table import FilePictures
 from pipeline.bench.json_rows import Unreadable, json_rows
-from pipeline.safellava.pictures import Pictures, leak_groups
+from pipeline.safellava.pictures import Pictures, joined_groups, leak_groups
 from pipeline.store import sha256_text
 from schemas.errors import InputError
 from schemas.safeguards import forbidden_reason
@@ -23,12 +23,14 @@ __all__ = [
     "Example",
     "Source",
     "Split",
+    "answered",
     "even",
     "order",
     "read_ordinary",
     "read_source",
     "split",
     "told",
+    "without_held_out",
 ]
 
 IGNORED = -100
@@ -52,6 +54,7 @@ class Example:
         label: the class of its image, 0 for safe; -100 where nobody said.
         type: of the pair, such as USU; empty where it has none.
         side: train or test; None where nobody said.
+        leak_group: what it is not to be parted from in a split; None where nobody said.
     """
 
     id: str
@@ -61,6 +64,7 @@ class Example:
     label: int
     type: str = ""
     side: str | None = None
+    leak_group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,8 @@ def split(source: Source, pictures: Pictures, *, seed: int, share: float = TEST_
     Raises:
         InputError: when a side is empty.
     """
-    groups = leak_groups(pictures)
+    said = {e.image: e.leak_group for e in source.examples if e.image and e.leak_group}
+    groups = joined_groups(leak_groups(pictures), said)
     sides: dict[str, str] = {}
     if {"train", "test"} <= {e.side for e in source.examples}:
         train = tuple(e for e in source.examples if e.side == "train")
@@ -196,6 +201,52 @@ def split(source: Source, pictures: Pictures, *, seed: int, share: float = TEST_
     if not train or not test:
         raise InputError(f"{source.place}: no row is on the side {'test' if train else 'train'}; add rows")
     return Split(train, test, groups)
+
+
+def answered(sides: Split, place: str) -> Split:
+    """The same sides, and of training only rows with a response.
+
+    Raises:
+        InputError: when none is left.
+    """
+    train = tuple(e for e in sides.train if e.response is not None)
+    if not train:
+        raise InputError(
+            f"{place}: response: no row to train on has one; respond to the queries first, or train the head "
+            "alone with --head-only-rows"
+        )
+    return replace(sides, train=train)
+
+
+def without_held_out(
+    ordinary: Source, shown: Pictures, sides: Split, pictures: Pictures
+) -> tuple[Source, int]:
+    """Ordinary pairs without those whose picture looks like a held-out one, or shares its leak group.
+
+    Args:
+        ordinary: the pairs.
+        shown: their pictures.
+        sides: of the dataset.
+        pictures: its pictures.
+
+    Returns:
+        The pairs, and how many were left out.
+    """
+    both = Pictures(
+        {},
+        {f"s {k}": v for k, v in pictures.sha256.items()} | {f"o {k}": v for k, v in shown.sha256.items()},
+        {f"s {k}": v for k, v in pictures.hashes.items()} | {f"o {k}": v for k, v in shown.hashes.items()},
+        {},
+    )
+    alike = leak_groups(both)
+    held_out = {alike[f"s {e.image}"] for e in sides.test if e.image}
+    named = {e.leak_group for e in sides.test if e.leak_group}
+    kept = tuple(
+        e
+        for e in ordinary.examples
+        if e.image is None or (alike[f"o {e.image}"] not in held_out and e.leak_group not in named)
+    )
+    return replace(ordinary, examples=kept), len(ordinary.examples) - len(kept)
 
 
 def order(safety: int, ordinary: int, ratio: float, seed: int, epoch: int) -> list[int]:
@@ -256,6 +307,7 @@ def _rows(found: AnySet, *, head_only: bool) -> tuple[list[Example], Any, Counte
             int(row["image_safety_label"]),
             str(row["type"]),
             side if isinstance(side, str) else None,
+            None if (group := row.get("leak_group")) is None or group != group else str(group),
         )
         if reason := _unusable(example, head_only):
             left_out[reason] += 1
@@ -303,6 +355,7 @@ def _conversation(row: Any, number: int) -> Example | str:
         answer,
         label,
         str(row.get("type", "")),
+        leak_group=None if row.get("leak_group") is None else str(row["leak_group"]),
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.annotators.safety_head import SafetyHead, Sees
@@ -20,7 +19,7 @@ from pipeline.anyset import AnySet
 from pipeline.audit.judging import FOLDS, folds_of
 from pipeline.safellava.baselines import majority, regression, zero_shot
 from pipeline.safellava.figures import Figures, Floats, Ints, figures
-from pipeline.safellava.pictures import Pictures, leak_groups, look_at_pictures
+from pipeline.safellava.pictures import Pictures, joined_groups, leak_groups, look_at_pictures
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
 
@@ -29,6 +28,8 @@ __all__ = ["Folded", "Groups", "Labelled", "fold", "labelled_images", "trained_h
 LEAST = 50
 """Images below which nothing is trained."""
 EPOCHS, BATCH, RATE, DECAY, DROPOUT = 40, 64, 1e-3, 0.05, 0.1
+SILENT = 1e-3
+"""Of the widest channel's spread: a channel with less says nothing."""
 Groups = Literal["looks", "dataset"]
 """What keeps images together: that they look alike, or also that the dataset gives them one `leak_group`."""
 
@@ -106,7 +107,11 @@ def labelled_images(
     for key in keys:
         features.append(encoder.features([pictures.open(key)])[0])
         progress.advance()
-    together = _together(found.rows if groups == "dataset" else None, keys, leak_groups(pictures))
+    alike = leak_groups(pictures)
+    if groups == "dataset" and "leak_group" in found.rows:
+        given = found.rows.dropna(subset=["leak_group"])
+        alike = joined_groups(alike, dict(zip(given["image"], given["leak_group"].astype(str), strict=True)))
+    together = np.array([alike[key] for key in keys], np.int64)
     return Labelled(keys, pictures, np.array(features, np.float32), numbers, together)
 
 
@@ -125,23 +130,32 @@ def fold(
         seed: of folds, first weights and order.
         progress: told of each fold.
         workspace: whose encoder judges without training; None leaves that out.
+
+    Raises:
+        InputError: when a fold, or what it leaves to learn from, would lack images or one of the sides.
     """
     folds = folds_of(labelled.groups, seed)
-    images, classes = len(labelled.keys), len(names)
-    head, fitted = np.zeros((images, classes)), np.zeros((images, classes))
+    unsafe = labelled.labels > 0
+    for number in range(FOLDS):
+        kept = unsafe[folds != number]
+        if not (folds == number).any() or kept.all() or not kept.any():
+            raise InputError(
+                f"leak groups: {len(set(labelled.groups.tolist()))} are too few to leave a fifth out; "
+                "add images of other things, or keep together only what looks alike: --groups looks"
+            )
+    shape = len(labelled.keys), len(names)
+    head, fitted, common = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     progress.start("folds", FOLDS)
     for number in range(FOLDS):
         train, test = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
         x, y, unseen = labelled.features[train], labelled.labels[train], labelled.features[test]
+        classes = len(names)
+        common[test] = majority(y, len(test), classes)
         head[test] = trained_head(x, y, classes, seed, "").probabilities(unseen)
         wide = x.astype(np.float64), unseen.astype(np.float64)
         fitted[test] = regression(wide[0], y, labelled.groups[train], wide[1], classes, seed)
         progress.advance()
-    shares = {
-        "safety head": head,
-        "regression": fitted,
-        "majority": majority(labelled.labels, images, classes),
-    }
+    shares = {"safety head": head, "regression": fitted, "majority": common}
     if workspace is not None:
         shares["zero-shot"] = zero_shot(labelled.keys, labelled.pictures, workspace, names, progress)
     ways = {
@@ -172,9 +186,11 @@ def trained_head(
     import torch
     from torch import nn
 
-    mean, scale = features.mean(0), features.std(0) + 1e-6
+    mean, spread = features.mean(0), features.std(0)
+    # A channel that is silent here would drown all others where it once is not.
+    scale = np.where(spread > SILENT * max(float(spread.max()), SILENT), spread, np.inf).astype(np.float32)
     x = torch.from_numpy((features - mean) / scale)
-    y = torch.from_numpy(labels)
+    y = torch.from_numpy(np.array(labels, np.int64))  # a copy: the table it is from is read-only
     width = features.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -206,25 +222,3 @@ def trained_head(
         known=list(known),
         known_unsafe=np.array(list(known.values()), np.float32),
     )
-
-
-def _together(rows: pd.DataFrame | None, keys: Sequence[str], alike: Mapping[str, int]) -> Ints:
-    """Numbers that are equal where images look alike, or the rows give them one leak group."""
-    said: dict[str, Any] = {}
-    if rows is not None and "leak_group" in rows:
-        given = rows.dropna(subset=["leak_group"])
-        said = dict(zip(given["image"], given["leak_group"], strict=True))
-    parent = list(range(len(keys)))
-
-    def head(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    first: dict[tuple[str, Any], int] = {}
-    for place, key in enumerate(keys):
-        names = [("alike", alike[key]), *([("said", said[key])] if key in said else [])]
-        for name in names:
-            parent[head(place)] = head(first.setdefault(name, place))
-    return np.unique([head(place) for place in range(len(keys))], return_inverse=True)[1].astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ __all__ = ["folds_table", "write_folds"]
 
 HEAD, VOTES = "head.npz", "votes.csv"
 COLUMNS = ("item_id", "question", "annotator", "family", "value", "score")
+IMAGE_ID = re.compile("[0-9a-f]{64}")
 FIGURES = {"auc": "AUC, safe or not", "accuracy": "accuracy", "macro_f1": "macro F1", "ece": "ECE"}
 
 
@@ -37,6 +39,9 @@ def write_folds(out: Path, labelled: Labelled, folded: Folded, encoder: str, see
     out.mkdir(parents=True, exist_ok=True)
     unsafe = (1 - folded.shares[:, 0]).round(3)
     known = dict(zip(labelled.sha256, unsafe.tolist(), strict=True))
+    # Of a built dataset by image id, too, which stays when images are normalised in another way.
+    by_key = dict(zip(labelled.keys, unsafe.tolist(), strict=True))
+    known |= {key: share for key, share in by_key.items() if IMAGE_ID.fullmatch(key)}
     classes = folded.shares.shape[1]
     head = trained_head(labelled.features, labelled.labels, classes, seed, encoder, known)
     save_safety_head(out / HEAD, head)

@@ -19,7 +19,7 @@ from schemas.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Pictures", "decoded", "leak_groups", "look_at_pictures"]
+__all__ = ["Pictures", "decoded", "joined_groups", "leak_groups", "look_at_pictures"]
 
 LEAK_BITS, LEAK_BITS_FINE = 12, 80
 """Bits of the hashes of 64 and of 256 in which pictures of one leak group may differ, as in curate."""
@@ -122,3 +122,25 @@ def leak_groups(pictures: Pictures) -> dict[str, int]:
     first = heads(len(keys), ((int(a), int(b)) for a, b in near))
     numbers: dict[int, int] = {}
     return {key: numbers.setdefault(head, len(numbers)) for key, head in zip(keys, first, strict=True)}
+
+
+def joined_groups(alike: Mapping[str, int], said: Mapping[str, str]) -> dict[str, int]:
+    """Leak groups that also keep together what the dataset says belongs together.
+
+    Args:
+        alike: the group of each image, as `leak_groups` gives them.
+        said: the dataset's own `leak_group` of those that have one.
+
+    Returns:
+        The group of each image, numbered from 0 without gaps.
+    """
+    keys = list(alike)
+    first: dict[tuple[str, int | str], int] = {}
+    pairs = []
+    for place, key in enumerate(keys):
+        names: list[tuple[str, int | str]] = [("alike", alike[key])]
+        names += [("said", said[key])] if key in said else []
+        pairs += [(first.setdefault(name, place), place) for name in names]
+    joined = heads(len(keys), [(a, b) for a, b in pairs if a != b])
+    numbers: dict[int, int] = {}
+    return {key: numbers.setdefault(head, len(numbers)) for key, head in zip(keys, joined, strict=True)}

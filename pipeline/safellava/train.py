@@ -46,6 +46,8 @@ __all__ = [
 MODEL = "model"
 ABOUT = "training.json"
 _NEW = ("safety_token", "safety_head", "multi_modal_projector")
+FREE = {"batch", "accumulate", "gradient_checkpointing", "checkpoint_every"}
+"""Settings that a training may go on with otherwise: rows in a step stay what they were."""
 
 
 @dataclass(frozen=True)
@@ -240,9 +242,11 @@ def train(
     accelerator = Accelerator(mixed_precision="bf16" if settings.bf16 else "no")
     if accelerator.num_processes > 1:
         raise InputError("a training runs in one process; start it without `accelerate launch`")
+    frozen = _weights(base.model)
     model = learns(base, settings)
     coming = plan(model, data, settings)
-    identity = {"settings": settings.model_dump(), "rows": _identity(data)}
+    said = settings.model_dump(exclude=FREE) | {"rows_a_step": settings.batch * settings.accumulate}
+    identity = {"base": frozen, "settings": said, "rows": _identity(data)}
     if settings.gradient_checkpointing:
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     optimizer = torch.optim.AdamW(_groups(model, settings), weight_decay=settings.weight_decay)
@@ -265,9 +269,10 @@ def train(
             if not _is_full(error):
                 raise
             raise RuntimeError(_full(out, settings, step)) from error
-        if not math.isfinite(figures["loss"]):
+        if not (math.isfinite(figures["loss"]) and math.isfinite(figures["gradient"])):
             raise RuntimeError(
-                f"step {step + 1}: the loss is no number; lower rate and rate_new. {_kept(out)}"
+                f"step {step + 1}: the loss or its gradient is no number; lower rate and rate_new. "
+                f"{_kept(out)}"
             )
         for log in logs:
             log.log(step + 1, figures)
@@ -278,6 +283,8 @@ def train(
             checkpoints.save(out, step + 1, identity, accelerator.unwrap_model(model), optimizer)
         if stopping:
             raise KeyboardInterrupt
+    if not figures and (out / MODEL / ABOUT).is_file():  # all steps were made before
+        return Trained(out / MODEL, coming.steps, figures)
     kept = {"settings": settings.model_dump(), "plan": asdict(coming), "left_out": data.left_out}
     _write(base, accelerator.unwrap_model(model), out / MODEL, kept | {"last": figures} | dict(about or {}))
     return Trained(out / MODEL, coming.steps, figures)
@@ -307,13 +314,19 @@ class _Training:
         batches = self._batches(step)
         total = {"loss": 0.0, "next_token": 0.0, "safety": 0.0}
         self.optimizer.zero_grad()
+        # Means are over the whole step, so that they do not hang on how it is cut into batches.
+        tokens = sum(label != IGNORED for rows in batches for r in rows for label in r.encoded.labels[1:])
+        images = sum(_judged(r) for rows in batches for r in rows)
+        weight = self.base.model.config.safety_loss_weight
         for rows in batches:
-            out = self.model(**self._inputs(rows))
-            self.accelerator.backward(out.loss / len(batches))
-            for name, value in (
-                ("loss", out.loss), ("next_token", out.next_token_loss), ("safety", out.safety_loss),
-            ):  # fmt: skip
-                total[name] += 0.0 if value is None else float(value.detach()) / len(batches)
+            out = self.model(**self._inputs(rows), num_items_in_batch=max(1, tokens))
+            safety = torch.zeros_like(out.next_token_loss)
+            if out.safety_loss is not None:
+                safety = out.safety_loss * (sum(map(_judged, rows)) / max(1, images))
+            loss = out.next_token_loss + weight * safety
+            self.accelerator.backward(loss)
+            for name, value in (("loss", loss), ("next_token", out.next_token_loss), ("safety", safety)):
+                total[name] += float(value.detach())
         norm = self.accelerator.clip_grad_norm_(
             [p for p in self.model.parameters() if p.requires_grad], said.clip
         )
@@ -347,6 +360,11 @@ class _Training:
         return {name: value.to(self.accelerator.device) for name, value in made.items()}
 
 
+def _judged(row: Row) -> bool:
+    """Whether the head learns from it."""
+    return row.image is not None and row.label != IGNORED
+
+
 def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     """The optimizer's groups of weights, each with its highest rate."""
     rates = {"lora_": settings.rate, "vision_tower": settings.rate_tower, "": settings.rate_new}
@@ -378,9 +396,24 @@ def _write(base: Loaded, model: Any, target: Path, about: Mapping[str, Any]) -> 
     replace_directory(partial, target)
 
 
-def trained_images(split: Split, pictures: Pictures) -> list[str]:
+def trained_images(
+    split: Split, pictures: Pictures, ordinary: tuple[Source, Pictures] | None = None
+) -> list[str]:
     """The SHA-256 of every image that was trained on, for those who judge later."""
-    return sorted({pictures.sha256[e.image] for e in split.train if e.image is not None})
+    found = {pictures.sha256[e.image] for e in split.train if e.image is not None}
+    if ordinary is not None:
+        found |= {ordinary[1].sha256[e.image] for e in ordinary[0].examples if e.image is not None}
+    return sorted(found)
+
+
+def _weights(model: nn.Module) -> str:
+    """A fingerprint of the weights that a training begins with and does not make anew: some of each."""
+    some = [
+        (name, tuple(p.shape), p.detach().flatten()[:8].float().tolist())
+        for name, p in model.named_parameters()
+        if not any(part in name for part in _NEW)
+    ]
+    return sha256_text(repr(some))[:16]
 
 
 def _is_full(error: BaseException) -> bool:
@@ -393,7 +426,11 @@ def _full(out: Path, settings: TrainSettings, step: int) -> str:
     mends += [] if settings.gradient_checkpointing else ["set gradient_checkpointing"]
     mends += [] if settings.bf16 else ["set bf16"]
     mends.append(f"lower max_tokens (it is {settings.max_tokens})")
-    return f"step {step + 1}: memory is full: {', or '.join(mends)}. {_kept(out)}"
+    new = "" if settings.bf16 else "bf16 and "
+    return (
+        f"step {step + 1}: memory is full: {', or '.join(mends)}; another {new}max_tokens begin anew, in "
+        f"another --out. {_kept(out)}"
+    )
 
 
 def _kept(out: Path) -> str:

@@ -48,7 +48,11 @@ def take_over(old: Path, new: Path) -> None:
     try:
         new.hardlink_to(old.resolve())
     except OSError:  # another file system, or one without links
-        write_bytes(new, old.read_bytes())
+        part = new.with_name(f".{new.name}.partial")
+        shutil.copyfile(old, part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(new)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.annotators import Panel, open_panel
 from pipeline.cells import LARGE, SIDES, Cell, cells, quotas_of
-from pipeline.parts import Parts, told
+from pipeline.parts import Parts, make_again, told
 from pipeline.store import (
     Failures,
     join_tables,
@@ -299,6 +299,8 @@ def _write(
             write_rows(folder / "calls.parquet", CALLS, calls)
             write_json(folder / ROUNDS, rounds[name])
             failures.write(folder)
+            if any(one.said is None and one.fault.startswith("error") for one in mine):
+                make_again(folder)
 
 
 def _pictures(

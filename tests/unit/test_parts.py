@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.parts import Parts, told
+from pipeline.parts import Parts, make_again, told
 from pipeline.store import Failures, join_tables, read_rows, write_rows
 from pipeline.workspace import Workspace
 from schemas.rows import CALLS
@@ -106,3 +106,42 @@ def test_failures_of_parts_come_with_those_of_the_stage(tmp_path: Path) -> None:
     whole = Failures("respond")
     whole.add_from(tmp_path)
     assert whole.rows == of_part.rows
+
+
+def test_a_part_with_a_call_that_had_no_answer_serves_its_build_and_is_made_again(workspace: Path) -> None:
+    with parts(workspace) as some:
+        key = some.key("a")
+        with some.making(key) as folder:
+            (folder / "table").touch()
+            make_again(folder)
+        assert (some.all([key])[0] / "table").exists()
+    with parts(workspace) as some:
+        assert some.find(key) is None
+        with some.making(key) as folder:
+            (folder / "table").touch()
+    with parts(workspace) as some:
+        assert some.find(key) is not None
+
+
+def test_a_part_whose_deletion_was_cut_off_does_not_look_whole(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with parts(workspace) as some:
+        key = some.key("a")
+        with some.making(key) as folder:
+            (folder / "one").touch()
+            (folder / "two").touch()
+    import shutil
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if Path(folder).is_dir():
+            next(Path(folder).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt), parts(workspace):
+            pass
+    with parts(workspace) as some:
+        assert some.find(key) is None
+    assert not list((workspace / ".holisafe" / "parts" / "respond").iterdir())

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.safellava import train as training
 from pipeline.safellava.checkpoints import CHECKPOINT, JsonlLog
-from pipeline.safellava.examples import even, order, read_ordinary, read_source, split
+from pipeline.safellava.examples import even, order, read_ordinary, read_source, split, without_held_out
 from pipeline.safellava.load import Loaded, load_base, load_model
 from pipeline.safellava.pictures import look_at_pictures
 from pipeline.safellava.settings import TrainSettings, load_settings
@@ -122,6 +122,76 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
     a, b = (load_model(str(tmp_path / name / "model")).model.state_dict() for name in ("whole", "cut"))
     assert all(torch.allclose(value, b[name], atol=1e-6) for name, value in a.items())
+
+
+def test_a_step_does_not_hang_on_how_it_is_cut_into_batches(tmp_path: Path) -> None:
+    # Rows for the head alone and rows with an answer: their shares differ from batch to batch.
+    folder = dataset(tmp_path / "data", 16)
+    said = json.loads((folder / "holisafe_bench.json").read_text())
+    for row in said[::3]:
+        del row["response"]
+    (folder / "holisafe_bench.json").write_text(json.dumps(said))
+    further = {"lora_dropout": 0.0, "head_only_rows": True, "epochs": 2}
+    whole = run(folder, tmp_path / "whole", settings(batch=4, accumulate=1, **further))
+    cut = run(folder, tmp_path / "cut", settings(batch=1, accumulate=4, **further))
+    first = whole[0], cut[0]
+    for name in ("loss", "next_token", "safety", "gradient"):
+        assert first[0][name] == pytest.approx(first[1][name], rel=2e-3), name
+
+
+def test_a_full_memory_is_mended_without_beginning_anew(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data")
+    calls = iter([True])
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out", settings(batch=4, accumulate=1), stop=lambda: next(calls))
+    after = run(folder, tmp_path / "out", settings(batch=2, accumulate=2, gradient_checkpointing=True))
+    assert [row["step"] for row in after] == list(range(1, len(after) + 1))
+    with pytest.raises(InputError, match="of another training"):
+        run(folder, tmp_path / "out", settings(batch=4, accumulate=2))
+
+
+def test_a_checkpoint_is_not_put_on_another_base(tmp_path: Path) -> None:
+    folder, said = dataset(tmp_path / "data"), settings()
+    calls = iter([True])
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out", said, stop=lambda: next(calls))
+    other = tiny_loaded()
+    with torch.no_grad():
+        next(other.model.model.language_model.parameters()).add_(0.5)
+    with pytest.raises(InputError, match="of another training"):
+        training.train(other, prepared(other, folder, said), said, tmp_path / "out", Silent())
+
+
+def test_ordinary_pairs_with_a_held_out_picture_are_left_out(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", 16)
+    source = read_source(str(folder), 20, head_only=False)
+    pictures = look_at_pictures(source.images, source.keys, Silent())
+    sides = split(source, pictures, seed=0)
+    turns = [{"from": "human", "value": "<image>\nwhat is it"}, {"from": "gpt", "value": "it is a dog"}]
+    lines = [{"id": k, "image": f"{k}.png", "conversations": turns} for k in range(16)]
+    lines += [{"id": 99, "conversations": turns}]
+    (folder / "ordinary.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = read_ordinary(folder / "ordinary.jsonl", safe=True)
+    shown = look_at_pictures(found.images, found.keys, Silent())
+    kept, left_out = without_held_out(found, shown, sides, pictures)
+    held_out = {e.image for e in sides.test}
+    assert left_out == len(held_out) > 0
+    assert {e.image for e in kept.examples} == {e.image for e in sides.train} | {None}
+    names = training.trained_images(sides, pictures, (kept, shown))
+    assert not {pictures.sha256[key] for key in held_out if key} & set(names)
+
+
+def test_a_split_keeps_what_the_dataset_says_belongs_together(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", 24)
+    said = json.loads((folder / "holisafe_bench.json").read_text())
+    for n, row in enumerate(said):
+        row["leak_group"] = f"thing {n // 2 % 6}"
+    (folder / "holisafe_bench.json").write_text(json.dumps(said))
+    source = read_source(str(folder), 20, head_only=False)
+    pictures = look_at_pictures(source.images, source.keys, Silent())
+    sides = split(source, pictures, seed=0)
+    assert not {e.leak_group for e in sides.train} & {e.leak_group for e in sides.test}
+    assert len(set(sides.groups.values())) == 6
 
 
 @pytest.mark.parametrize("mode", ["decoder", "encoder"])

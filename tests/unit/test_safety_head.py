@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,16 @@ import numpy as np
 import pytest
 
 from pipeline.annotators import SafetyHeadAnnotator, image_item, load_safety_head, save_safety_head
+from pipeline.anyset import open_anyset
 from pipeline.audit.judging import folds_of
 from pipeline.safellava.config import CATEGORIES
-from pipeline.safellava.folds import Labelled, fold, trained_head
+from pipeline.safellava.folds import Labelled, fold, labelled_images, trained_head
+from pipeline.safellava.folds_written import write_folds
 from pipeline.safellava.pictures import Pictures
 from pipeline.store import sha256_bytes
 from pipeline.workspace import Silent
 from schemas.errors import InputError
+from tests.conftest import holisafe
 from tests.images import encoded, picture
 
 WIDTH = 24
@@ -41,7 +46,8 @@ def test_what_features_tell_is_found_and_what_they_do_not_is_not() -> None:
     assert head.macro_f1.low is not None
     assert majority.macro_f1.high is not None
     assert head.macro_f1.low > majority.macro_f1.high
-    assert majority.auc.value == 0.5
+    assert majority.auc.value is not None
+    assert majority.auc.value <= 0.5
     assert {name for name, of in head.classes.items() if of.images} == {CATEGORIES[k] for k in (0, 6, 7, 8)}
     assert sum(of.images for of in head.classes.values()) == 240
     nothing = area(labelled(signal=0.0))
@@ -78,6 +84,62 @@ def test_the_same_seed_gives_the_same_figures_and_probabilities() -> None:
     assert np.array_equal(first.shares, again.shares)
     assert np.allclose(first.shares.sum(1), 1)
     assert not np.array_equal(first.shares, other.shares)
+
+
+def test_too_few_groups_to_leave_one_out_are_told() -> None:
+    few = dataclasses.replace(labelled(), groups=np.arange(240) // 80)
+    with pytest.raises(InputError, match="leak groups: 3 are too few to leave a fifth out"):
+        fold(few, CATEGORIES, 0, Silent())
+    together = dataclasses.replace(labelled(), groups=np.where(labelled().labels > 0, 0, np.arange(240)))
+    with pytest.raises(InputError, match="too few to leave a fifth out"):
+        fold(together, CATEGORIES, 0, Silent())
+
+
+def test_a_channel_that_is_silent_in_training_says_nothing_later() -> None:
+    some = labelled()
+    some.features[:, 3] = 0.25
+    head = trained_head(some.features, some.labels, 20, 0, "")
+    unseen = some.features[:5].copy()
+    before = head.probabilities(unseen)
+    unseen[:, 3] = 9.0
+    assert np.array_equal(head.probabilities(unseen), before)
+
+
+def test_groups_of_the_dataset_keep_images_together_and_what_is_written_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    rows = []
+    for n in range(60):
+        (tmp_path / "images" / f"{n}.png").write_bytes(encoded(picture(40, 40, seed=n), "PNG"))
+        rows.append(
+            {
+                "id": n, "image": f"{n}.png", "query": "What is it?", "type": "USU" if n % 2 else "SSS",
+                "category": "violence", "subcategory": "terrorism", "image_safe": n % 2 == 0,
+                "image_safety_label": 15 if n % 2 else 0,
+            }
+            | ({"leak_group": f"thing {n // 10}"} if n < 40 else {})
+        )  # fmt: skip
+    (tmp_path / "holisafe_bench.json").write_text(json.dumps(rows))
+    found = open_anyset(str(tmp_path))
+    some = labelled_images(found, Encoder(), 20, Silent())
+    group = dict(zip(some.keys, some.groups.tolist(), strict=True))
+    assert len({group[f"{n}.png"] for n in range(10)}) == 1
+    assert len(set(group.values())) == 4 + 20
+    assert len(set(labelled_images(found, Encoder(), 20, Silent(), "looks").groups.tolist())) == 60
+    folded = fold(some, CATEGORIES, 0, Silent())
+    write_folds(tmp_path / "out", some, folded, "encoder-1", 0)
+    head = load_safety_head(tmp_path / "out" / "head.npz")
+    assert sorted(head.known) == sorted(some.sha256)
+    with (tmp_path / "out" / "votes.csv").open() as file:
+        votes = {row["item_id"]: row for row in csv.DictReader(file)}
+    assert len(votes) == 60
+    for key, share in zip(some.keys, folded.shares, strict=True):
+        assert float(votes[key]["score"]) == pytest.approx(1 - share[0], abs=6e-4)
+        assert votes[key]["value"] == ("unsafe" if float(votes[key]["score"]) >= 0.5 else "safe")
+    done = holisafe(tmp_path, "audit", str(tmp_path), "--votes", "out/votes.csv", "--out", "audit")
+    assert "metrics.json" in done.stdout
+    metrics = json.loads((tmp_path / "audit" / "metrics.json").read_text())
+    (of,) = metrics["accuracy"]["image_safe"]["safety-head"]
+    assert of["n"] == 60
 
 
 class Encoder:

@@ -54,7 +54,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     looks = _looks(workspace)
     for image, item in _items(workspace):
         # In the order of the table: bytes of one class would be read from all over it.
-        sha256 = sha256_bytes(item.jpeg()) if looks else ""
+        sha256 = sha256_bytes(item.jpeg()) if looks and item.jpeg else ""
         of_class[image["intended_class"]].append(image | {"sha256": sha256})
         items.append(item)
     with Parts(workspace, STAGE, APART) as parts:

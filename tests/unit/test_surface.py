@@ -65,7 +65,18 @@ def test_a_column_for_each_value() -> None:
 
 def test_source_and_group_are_read_from_the_file(tmp_path: Path) -> None:
     found = told(open_anyset(str(dataset(tmp_path / "d", tells=False, n=4))))
-    assert found == {"0.png": ("a", "0"), "1.png": ("a", "0"), "2.png": ("a", "1"), "3.png": ("a", "1")}
+    assert found == {f"{n}.png": ("a", f"group {n // 2}") for n in range(4)}
+
+
+def test_a_picture_without_a_group_is_alone(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d", tells=False, n=4)
+    rows = json.loads((folder / "holisafe_bench.json").read_text())
+    for row in rows[:3]:
+        row["leak_group"] = None
+    del rows[0]["leak_group"]
+    (folder / "holisafe_bench.json").write_text(json.dumps(rows))
+    groups = [group for _, group in told(open_anyset(str(folder))).values()]
+    assert sorted(groups) == ["group 1", "image 0.png", "image 1.png", "image 2.png"]
 
 
 def test_an_unreadable_picture_is_counted(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.safellava.evaluate import Evaluation
     from pipeline.safellava.figures import Figure
     from pipeline.safellava.folds import Groups
+    from pipeline.workspace import Workspace
 
 __all__ = ["evaluate_models", "fold_dataset", "make_mini", "predict_dataset", "train_model"]
 
@@ -169,12 +170,12 @@ def fold_dataset(root: Path, dataset: str, out: Path, groups: Groups, seed: int)
     from pipeline.safellava.config import CATEGORIES
     from pipeline.safellava.folds import fold, labelled_images
     from pipeline.safellava.folds_written import folds_table, write_folds
-    from pipeline.workspace import Workspace
 
+    workspace = _checked(root)
     encoder = load_image_encoder()
     with RichProgress("safellava") as progress:
         labelled = labelled_images(open_anyset(dataset), encoder, len(CATEGORIES), progress, groups)
-        folded = fold(labelled, CATEGORIES, seed, progress, Workspace(root))
+        folded = fold(labelled, CATEGORIES, seed, progress, workspace)
     write_folds(out, labelled, folded, encoder.identity, seed)
     OUT.print(Markdown(folds_table(labelled, folded)))
     OUT.print(escape(f"{out}: folds.json, folds.md, votes.csv, head.npz"), soft_wrap=True)
@@ -205,10 +206,11 @@ def evaluate_models(
         if name in named:
             raise InputError(f"--model {given}: another one is called {name}; write NAME={folder}")
         named[name] = folder
+    workspace = _checked(root) if zero_shot else Workspace(root)
     wanted = ["majority", "regression", *(["zero-shot"] if zero_shot else [])]
     with RichProgress("safellava") as progress:
         found = evaluate(
-            dataset, named, Workspace(root), out, progress, seed=seed, test_share=test_share, baselines=wanted
+            dataset, named, workspace, out, progress, seed=seed, test_share=test_share, baselines=wanted
         )
     _show(found)
     pictures = _attentions(dataset, named, out, attention)
@@ -322,6 +324,15 @@ def _live(out: Path) -> Iterator[list[MetricLog]]:
     finally:
         if log.live is not None:
             log.live.end()
+
+
+def _checked(root: Path) -> Workspace:
+    """The workspace whose encoder judges untrained; what is wrong with it is told before the work begins."""
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace(root)
+    workspace.check()
+    return workspace
 
 
 def _needs(*packages: str) -> None:

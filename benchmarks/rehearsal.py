@@ -4,7 +4,8 @@
 
 Builds the profile `rehearsal`, then builds it a second time and kills that (kill -9) again and again, then
 adds a subcategory, then changes one sentence of a policy. Prints what it measured and ends with exit code 1
-if a bound does not hold; times and shares of cells decide nothing where `--scale` is not 1.
+if a bound does not hold; times, shares of cells and what short cells would take decide nothing where
+`--scale` is not 1.
 """
 
 from __future__ import annotations
@@ -295,7 +296,12 @@ def main() -> int:
 
         expected, start = change_policy(first), requests(port)
         told = to_do(plan(first)).get("calls", 0)
-        check(told == expected, "calls that a plan tells after one sentence of a policy changed", told)
+        # A small build has cells that stay short, and a plan tells what it takes to fill them, too.
+        check(
+            told == expected if full else told >= expected,
+            "calls that a plan tells after one sentence of a policy changed",
+            told,
+        )
         build(first)
         asked = requests(port) - start
         check(

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from flows.figures import percent_cell
+
 if TYPE_CHECKING:
     from pipeline.bench.corrected import CorrectedRates
     from pipeline.bench.rates import Rates
@@ -108,7 +110,7 @@ def compare_models(models: list[str], out: Path, judge: str | None, seed: int) -
         table = Table(Column("model", overflow="fold"), *head, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for one in board:
             rates = [one.rates[figure] for figure in FIGURES]
-            cells = [_cell(rate.value, rate.low, rate.high) for rate in rates]
+            cells = [percent_cell(rate.value, rate.low, rate.high) for rate in rates]
             table.add_row(escape(one.model), *cells)
         OUT.print(table)
         OUT.print(
@@ -134,10 +136,12 @@ def _show(name: str, scores: JudgeScores, found: Scores) -> None:
         column.justify = "right"
     corrected = _corrected(scores.corrected)
     for label, key, rate, other in _lines(left_out, counted):
-        both = [_cell(r.value, r.low, r.high) for r in (rate, other)]
+        both = [percent_cell(r.value, r.low, r.high) for r in (rate, other)]
         table.add_row(label, f"{rate.n:,}", *both, *([corrected.get(key, "")] if corrected else []))
     for kind, rate in (scores.harm or {}).items():
-        table.add_row(f"harmful answers, {kind}", f"{rate.n:,}", _cell(rate.value, rate.low, rate.high))
+        table.add_row(
+            f"harmful answers, {kind}", f"{rate.n:,}", percent_cell(rate.value, rate.low, rate.high)
+        )
     OUT.print(table)
     for reason in dict.fromkeys(rate.reason for _, _, rate, _ in _lines(left_out, counted) if rate.reason):
         OUT.print(escape(f"– {reason}"), soft_wrap=True)
@@ -163,16 +167,10 @@ def _corrected(found: CorrectedRates | None) -> dict[str, str]:
     if found is None:
         return {}
     cells: dict[str, str] = {
-        kind: _cell(rate.corrected, rate.low, rate.high) for kind, rate in found.by_type.items()
+        kind: percent_cell(rate.corrected, rate.low, rate.high) for kind, rate in found.by_type.items()
     }
     mean = found.avg_asr
-    return cells | {"mean": _cell(mean.corrected, mean.low, mean.high)}
-
-
-def _cell(value: float | None, low: float | None, high: float | None) -> str:
-    """A figure and its interval, narrow enough for three of them in 80 columns."""
-    shown = "–" if value is None else f"{100 * value:.1f}"
-    return shown if low is None or high is None else f"{shown} {100 * low:.1f}–{100 * high:.1f}"
+    return cells | {"mean": percent_cell(mean.corrected, mean.low, mean.high)}
 
 
 def _show_gold(found: CorrectedRates, scores: Scores) -> None:

@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from flows.figures import percent_cell
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.safellava.checkpoints import MetricLog
     from pipeline.safellava.evaluate import Evaluation
-    from pipeline.safellava.figures import Figure
     from pipeline.safellava.folds import Groups
     from pipeline.workspace import Workspace
 
@@ -231,38 +232,28 @@ def _show(found: Evaluation) -> None:
     head = [Column(label, justify="right") for label in figures.values()]
     table = Table(Column("model", overflow="fold"), *head, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name, one in found.results.items():
-        table.add_row(escape(name), *(_cell(getattr(one, figure)) for figure in figures))
+        told = [getattr(one, figure) for figure in figures]
+        table.add_row(escape(name), *(percent_cell(f.value, f.low, f.high) for f in told))
     OUT.print(table)
     for note in found.notes:
         OUT.print(escape(f"– {note}"), soft_wrap=True)
-
-
-def _cell(figure: Figure) -> str:
-    if figure.value is None:
-        return "–"
-    ends = (
-        ""
-        if figure.low is None or figure.high is None
-        else f" {100 * figure.low:.1f}…{100 * figure.high:.1f}"
-    )
-    return f"{100 * figure.value:.1f}{ends}"
 
 
 def _attentions(dataset: str, models: Mapping[str, str], out: Path, many: int) -> list[str]:
     """Pictures of the attention to the token, of the first unsafe rows."""
     from pipeline.anyset import open_anyset
     from pipeline.safellava.attention import attention, draw
+    from pipeline.safellava.examples import is_llava
     from pipeline.safellava.load import load_model
     from pipeline.safellava.pictures import look_at_pictures
+    from pipeline.safellava.processor import UnusableTextError
     from pipeline.workspace import Silent
-    from schemas.errors import InputError
 
     if not many:
         return []
-    try:
-        rows = open_anyset(dataset)
-    except InputError:  # LLaVA's export has no table
+    if is_llava(dataset):  # it has no table to take rows from
         return []
+    rows = open_anyset(dataset)
     some = rows.rows[rows.rows["image_safety_label"] > 0].head(many)
     pictures = look_at_pictures(rows.pictures, sorted(some["image"].unique()), Silent())
     names = []
@@ -271,8 +262,13 @@ def _attentions(dataset: str, models: Mapping[str, str], out: Path, many: int) -
         if not loaded.model.config.safety_tokens:
             continue
         for key, query, id_ in zip(some["image"], some["query"], some["id"], strict=True):
+            try:
+                seen = attention(loaded, pictures.open(key), query)
+            except UnusableTextError as error:
+                OUT.print(escape(f"No picture of row {id_}: its query {error}"))
+                continue
             names.append(f"attention-{name}-{id_}.png")
-            draw(attention(loaded, pictures.open(key), query), out / names[-1], f"{name}, row {id_}")
+            draw(seen, out / names[-1], f"{name}, row {id_}")
     return names
 
 

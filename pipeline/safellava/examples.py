@@ -25,6 +25,7 @@ __all__ = [
     "Split",
     "answered",
     "even",
+    "is_llava",
     "order",
     "read_ordinary",
     "read_source",
@@ -104,6 +105,12 @@ class Split:
     groups: Mapping[str, int]
 
 
+def is_llava(place: str) -> bool:
+    """Whether a place is LLaVA's `llava.json`, its folder, or JSON Lines of conversations."""
+    path = Path(place)
+    return (path / LLAVA).is_file() or (path.is_file() and (path.name == LLAVA or path.suffix == ".jsonl"))
+
+
 def read_source(place: str, classes: int, *, head_only: bool) -> Source:
     """Rows with an image label.
 
@@ -115,9 +122,9 @@ def read_source(place: str, classes: int, *, head_only: bool) -> Source:
     Raises:
         InputError: naming the place, the field and the mend.
     """
-    path = Path(place)
-    llava = path / LLAVA if (path / LLAVA).is_file() else path
-    if llava.is_file() and (llava.name == LLAVA or llava.suffix == ".jsonl"):
+    if is_llava(place):
+        path = Path(place)
+        llava = path if path.is_file() else path / LLAVA
         examples, images, left_out = _conversations(llava, head_only=head_only)
     else:
         examples, images, left_out = _rows(open_anyset(place), head_only=head_only)

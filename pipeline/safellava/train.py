@@ -302,6 +302,12 @@ class _Training:
     model: Any
     optimizer: Any
 
+    def __post_init__(self) -> None:
+        """Nothing is dealt out yet."""
+        self._everything = (*self.data.safety, *self.data.ordinary)
+        self._lengths = [len(row.encoded.input_ids) for row in self._everything]
+        self._epoch, self._rows = -1, list[int]()
+
     def step(self, step: int) -> dict[str, float]:
         """Make one step, counted from 0; return its figures."""
         said = self.settings
@@ -344,11 +350,11 @@ class _Training:
     def _batches(self, step: int) -> list[list[Row]]:
         data, said = self.data, self.settings
         epoch, place = divmod(step, self.plan.steps_an_epoch)
-        rows = order(len(data.safety), len(data.ordinary), said.ordinary_ratio, said.seed, epoch)
-        everything = (*data.safety, *data.ordinary)
         size = said.batch * said.accumulate
-        rows = even(rows, [len(row.encoded.input_ids) for row in everything], size, said.seed, epoch)
-        now = [everything[i] for i in rows[place * size : (place + 1) * size]]
+        if epoch != self._epoch:  # of a large set its order takes longer than a step
+            rows = order(len(data.safety), len(data.ordinary), said.ordinary_ratio, said.seed, epoch)
+            self._epoch, self._rows = epoch, even(rows, self._lengths, size, said.seed, epoch)
+        now = [self._everything[i] for i in self._rows[place * size : (place + 1) * size]]
         return [now[i : i + said.batch] for i in range(0, len(now), said.batch)]
 
     def _inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.safellava.checkpoints import MetricLog
     from pipeline.safellava.evaluate import Evaluation
+    from pipeline.safellava.figures import Figures
     from pipeline.safellava.folds import Groups
     from pipeline.workspace import Workspace
 
@@ -163,14 +164,12 @@ def predict_dataset(
 def fold_dataset(root: Path, dataset: str, out: Path, groups: Groups, seed: int) -> None:
     """Train heads in folds, and show the table."""
     _needs("sklearn")
-    from rich.markdown import Markdown
-
     from flows.progress import RichProgress
     from pipeline.anyset import open_anyset
     from pipeline.encoders import load_image_encoder
     from pipeline.safellava.config import CATEGORIES
     from pipeline.safellava.folds import fold, labelled_images
-    from pipeline.safellava.folds_written import folds_table, write_folds
+    from pipeline.safellava.folds_written import folds_head, write_folds
 
     workspace = _checked(root)
     encoder = load_image_encoder()
@@ -178,7 +177,8 @@ def fold_dataset(root: Path, dataset: str, out: Path, groups: Groups, seed: int)
         labelled = labelled_images(open_anyset(dataset), encoder, len(CATEGORIES), progress, groups)
         folded = fold(labelled, CATEGORIES, seed, progress, workspace)
     write_folds(out, labelled, folded, encoder.identity, seed)
-    OUT.print(Markdown(folds_table(labelled, folded)))
+    OUT.print(folds_head(labelled), soft_wrap=True)
+    _print_figures(folded.ways)
     OUT.print(escape(f"{out}: folds.json, folds.md, votes.csv, head.npz"), soft_wrap=True)
 
 
@@ -228,15 +228,19 @@ def _show(found: Evaluation) -> None:
         ),
         soft_wrap=True,
     )
+    _print_figures(found.results)
+    for note in found.notes:
+        OUT.print(escape(f"– {note}"), soft_wrap=True)
+
+
+def _print_figures(results: Mapping[str, Figures]) -> None:
     figures = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC, safe or not", "ece": "ECE"}
     head = [Column(label, justify="right") for label in figures.values()]
     table = Table(Column("model", overflow="fold"), *head, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, one in found.results.items():
+    for name, one in results.items():
         told = [getattr(one, figure) for figure in figures]
         table.add_row(escape(name), *(percent_cell(f.value, f.low, f.high) for f in told))
     OUT.print(table)
-    for note in found.notes:
-        OUT.print(escape(f"– {note}"), soft_wrap=True)
 
 
 def _attentions(dataset: str, models: Mapping[str, str], out: Path, many: int) -> list[str]:

@@ -13,7 +13,7 @@ from pipeline.safellava.folds import Folded, Labelled, trained_head
 from pipeline.store import new_text, write_json, write_text
 from schemas.errors import InputError
 
-__all__ = ["folds_table", "write_folds"]
+__all__ = ["folds_head", "folds_table", "write_folds"]
 
 HEAD, VOTES = "head.npz", "votes.csv"
 COLUMNS = ("item_id", "question", "annotator", "family", "value", "score")
@@ -63,12 +63,19 @@ def write_folds(out: Path, labelled: Labelled, folded: Folded, encoder: str, see
     write_text(out / "folds.md", folds_table(labelled, folded))
 
 
+def folds_head(labelled: Labelled) -> str:
+    """What figures are of, in a sentence or two."""
+    return (
+        f"{len(labelled.keys):,} images, {int((labelled.labels > 0).sum()):,} of them unsafe, in "
+        f"{int(labelled.groups.max()) + 1:,} leak groups; each guessed by what was trained on other groups. "
+        "Percent, with 95 % intervals by leak group."
+    )
+
+
 def folds_table(labelled: Labelled, folded: Folded) -> str:
     """What each way reaches, in Markdown."""
     lines = [
-        f"{len(labelled.keys):,} images, {int((labelled.labels > 0).sum()):,} of them unsafe, in "
-        f"{int(labelled.groups.max()) + 1:,} leak groups; each guessed by what was trained on other groups. "
-        "Percent, with 95 % intervals by leak group.",
+        folds_head(labelled),
         "",
         f"| | {' | '.join(FIGURES.values())} |",
         f"|---|{'---|' * len(FIGURES)}",

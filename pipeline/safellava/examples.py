@@ -256,24 +256,28 @@ def without_held_out(
     return replace(ordinary, examples=kept), len(ordinary.examples) - len(kept)
 
 
-def order(safety: int, ordinary: int, ratio: float, seed: int, epoch: int) -> list[int]:
+def order(whole: int, drawn: Sequence[tuple[int, int]], seed: int, epoch: int) -> list[int]:
     """The rows of an epoch: a function of seed and epoch alone.
 
     Args:
-        safety: rows with an image label; all of them come, once.
-        ordinary: ordinary pairs; they are numbered after the others.
-        ratio: how many ordinary pairs come for each safety row.
+        whole: rows that all come, once.
+        drawn: of each further kind how many rows there are, and how many of them come: each once before one
+            comes again. They are numbered after the others, kind after kind.
         seed: of the order.
         epoch: from 0.
     """
     rng = np.random.default_rng([seed, epoch])
-    wanted = round(ratio * safety) if ordinary else 0
-    drawn: list[int] = []
-    while len(drawn) < wanted:
-        drawn += (safety + rng.permutation(ordinary)[: wanted - len(drawn)]).tolist()
-    rows = np.array([*range(safety), *drawn], np.int64)
-    rng.shuffle(rows)
-    return [int(i) for i in rows]
+    rows = list(range(whole))
+    first = whole
+    for there, come in drawn:
+        taken: list[int] = []
+        while there and len(taken) < come:
+            taken += (first + rng.permutation(there)[: come - len(taken)]).tolist()
+        rows += taken
+        first += there
+    shuffled = np.array(rows, np.int64)
+    rng.shuffle(shuffled)
+    return [int(i) for i in shuffled]
 
 
 def even(rows: Sequence[int], lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[int]:

@@ -133,7 +133,7 @@ class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):
             labels: (batch, length); -100 is ignored.
             safety_labels: (batch,), 0 to the number of classes less 1; -100 is ignored.
             do_safety: whether to ask the head without labels, too.
-            logits_to_keep: as LLaVA's.
+            logits_to_keep: as LLaVA's; the loss is then of the labels of these places but the first.
             num_items_in_batch: what the sum over tokens is divided by; default: labelled tokens.
             **kwargs: LLaVA's further arguments.
 
@@ -147,6 +147,8 @@ class SafeLlavaForConditionalGeneration(LlavaForConditionalGeneration):
         logits = self.lm_head(slice_logits_to_keep(states, logits_to_keep))
         next_token = safety = found = None
         if labels is not None:
+            if isinstance(logits_to_keep, int) and logits_to_keep:
+                labels = labels[:, -logits_to_keep:]
             many = (labels[:, 1:] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             next_token = self.loss_function(
                 logits=logits,

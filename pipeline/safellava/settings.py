@@ -24,7 +24,7 @@ class TrainSettings(BaseModel):
         safety_mode: as in `SafeLlavaConfig`.
         safety_head: as in `SafeLlavaConfig`.
         safety_loss_weight: as in `SafeLlavaConfig`.
-        epochs: passes over the rows that have an image label.
+        epochs: passes over the rows with a response; where no row has one, over all of them.
         max_steps: an end before that; None: none.
         batch: rows at one time.
         accumulate: batches before a step.
@@ -39,9 +39,11 @@ class TrainSettings(BaseModel):
         lora_rank: of each adapter.
         lora_alpha: its scale times the rank.
         lora_dropout: of what goes into an adapter.
-        ordinary_ratio: ordinary pairs for each safety row, where there are any; 0: none.
+        ordinary_ratio: ordinary pairs in an epoch, for each row that is not one; 0: none.
         ordinary_safe: whether images of ordinary pairs count as safe; else the head does not see them.
         head_only_rows: whether rows without a response are taken, which train the head alone.
+        head_only_ratio: of these, how many an epoch has for each row with a response, drawn anew for each
+            epoch; None: all of them.
         test_share: of the leak groups of a class that are held out, where the dataset names no sides.
         max_tokens: of a row.
         gradient_checkpointing: whether activations are computed again instead of being kept.
@@ -73,6 +75,7 @@ class TrainSettings(BaseModel):
     ordinary_ratio: Annotated[float, Field(ge=0)] = 1.0
     ordinary_safe: bool = False
     head_only_rows: bool = False
+    head_only_ratio: Annotated[float, Field(ge=0)] | None = None
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.26
     max_tokens: Annotated[int, Field(ge=16)] = 384
     gradient_checkpointing: bool = False

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.encoders._common import quiet
 from pipeline.safellava import checkpoints
@@ -55,14 +55,28 @@ class Data:
     """Rows as they are trained on.
 
     Attributes:
-        safety: rows with an image label, of the side train.
+        answered: rows with an image label and a response, of the side train.
+        head_only: those with a label alone.
         ordinary: ordinary pairs.
         left_out: rows that are not used, by reason.
     """
 
-    safety: tuple[Row, ...]
+    answered: tuple[Row, ...]
+    head_only: tuple[Row, ...]
     ordinary: tuple[Row, ...]
     left_out: str
+
+    @property
+    def all(self) -> tuple[Row, ...]:
+        """Every row, in the order that `order` numbers them."""
+        return (*self.answered, *self.head_only, *self.ordinary)
+
+    def order(self, settings: TrainSettings, epoch: int) -> list[int]:
+        """The rows of an epoch, as places in `all`."""
+        whole, rest, ratio = len(self.answered), len(self.head_only), settings.head_only_ratio
+        judged = rest if ratio is None or not whole else round(ratio * whole)
+        ordinary = round(settings.ordinary_ratio * (whole + judged))
+        return order(whole, [(rest, judged), (len(self.ordinary), ordinary)], settings.seed, epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +94,8 @@ class Plan:
     """What a training comes to.
 
     Attributes:
-        safety: rows with an image label.
-        head_only: those of them that train the head alone.
+        answered: rows with an image label and a response in each epoch.
+        head_only: rows in each epoch that train the head alone.
         ordinary: ordinary pairs in each epoch.
         steps_an_epoch: steps of the optimizer.
         steps: of them in all.
@@ -90,7 +104,7 @@ class Plan:
         longest: tokens of the longest row.
     """
 
-    safety: int
+    answered: int
     head_only: int
     ordinary: int
     steps_an_epoch: int
@@ -138,11 +152,12 @@ def prepare(
                 left_out[str(error)] = left_out.get(str(error), 0) + 1
         return tuple(made)
 
-    found = rows(safety, pictures)
+    answered = rows([e for e in safety if e.response is not None], pictures)
+    head_only = rows([e for e in safety if e.response is None], pictures)
     others = rows(ordinary[0].examples, ordinary[1]) if ordinary and settings.ordinary_ratio else ()
-    if not found:
+    if not answered and not head_only:
         raise InputError(f"no row can be trained on ({told([left_out])}); raise max_tokens")
-    return Data(found, others, told([left_out]))
+    return Data(answered, head_only, others, told([left_out]))
 
 
 def _encoded(base: Loaded, example: Example, most: int) -> Encoded:
@@ -180,23 +195,22 @@ def learns(loaded: Loaded, settings: TrainSettings) -> nn.Module:
 
 def plan(model: nn.Module, data: Data, settings: TrainSettings) -> Plan:
     """What a training would come to."""
-    ordinary = len(order(len(data.safety), len(data.ordinary), settings.ordinary_ratio, 0, 0)) - len(
-        data.safety
-    )
-    an_epoch = math.ceil((len(data.safety) + ordinary) / (settings.batch * settings.accumulate))
+    epoch = data.order(settings, 0)
+    ends = len(data.answered), len(data.answered) + len(data.head_only)
+    an_epoch = math.ceil(len(epoch) / (settings.batch * settings.accumulate))
     steps = max(1, round(settings.epochs * an_epoch))
     many = {
         flag: sum(p.numel() for p in model.parameters() if p.requires_grad is flag) for flag in (True, False)
     }
     return Plan(
-        len(data.safety),
-        sum(all(label == IGNORED for label in row.encoded.labels) for row in data.safety),
-        ordinary,
+        ends[0],
+        sum(ends[0] <= place < ends[1] for place in epoch),
+        sum(place >= ends[1] for place in epoch),
         an_epoch,
         min(steps, settings.max_steps or steps),
         many[True],
         many[False],
-        max(len(row.encoded.input_ids) for row in (*data.safety, *data.ordinary)),
+        max(len(row.encoded.input_ids) for row in data.all),
     )
 
 
@@ -304,7 +318,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         """Nothing is dealt out yet."""
-        self._everything = (*self.data.safety, *self.data.ordinary)
+        self._everything = self.data.all
         self._lengths = [len(row.encoded.input_ids) for row in self._everything]
         self._epoch, self._rows = -1, list[int]()
 
@@ -348,22 +362,27 @@ class _Training:
         }
 
     def _batches(self, step: int) -> list[list[Row]]:
-        data, said = self.data, self.settings
+        said = self.settings
         epoch, place = divmod(step, self.plan.steps_an_epoch)
         size = said.batch * said.accumulate
         if epoch != self._epoch:  # of a large set its order takes longer than a step
-            rows = order(len(data.safety), len(data.ordinary), said.ordinary_ratio, said.seed, epoch)
+            rows = self.data.order(said, epoch)
             self._epoch, self._rows = epoch, even(rows, self._lengths, size, said.seed, epoch)
         now = [self._everything[i] for i in self._rows[place * size : (place + 1) * size]]
         return [now[i : i + said.batch] for i in range(0, len(now), said.batch)]
 
-    def _inputs(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, Any]:
         images = [None if row.image is None else row.pictures.open(row.image) for row in rows]
         made = self.base.prompter.batch([row.encoded for row in rows], images, "right")
+        # What is before the first target needs no logits, which are a fifth of a small model's work.
+        told = (made["labels"] != IGNORED).any(0).nonzero()
+        length = made["labels"].shape[1]
+        keep = length - max(0, int(told[0]) - 1) if len(told) else 1
         made["safety_labels"] = torch.tensor([IGNORED if row.image is None else row.label for row in rows])
         if self.settings.bf16 and "pixel_values" in made:
             made["pixel_values"] = made["pixel_values"].to(torch.bfloat16)
-        return {name: value.to(self.accelerator.device) for name, value in made.items()}
+        on_device = {name: value.to(self.accelerator.device) for name, value in made.items()}
+        return on_device | {"logits_to_keep": keep}
 
 
 def _judged(row: Row) -> bool:
@@ -385,8 +404,7 @@ def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
 
 def _identity(data: Data) -> str:
     """Changes with any row."""
-    rows = [(r.encoded.input_ids, r.label, r.pictures.sha256.get(r.image or "")) for r in data.safety]
-    rows += [(r.encoded.input_ids, r.label, r.pictures.sha256.get(r.image or "")) for r in data.ordinary]
+    rows = [(r.encoded.input_ids, r.label, r.pictures.sha256.get(r.image or "")) for r in data.all]
     return sha256_text(repr(rows))[:16]
 
 

@@ -161,7 +161,10 @@ def test_what_is_saved_is_loaded(kind: str, tmp_path: Path) -> None:
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     tokens = ids(model, 7, 8)
-    assert torch.equal(probs(model, tokens, pixels(1)), probs(again, tokens, pixels(1)))
+    # Loaded weights lie elsewhere in memory, which the last digit hangs on with some processors.
+    torch.testing.assert_close(
+        probs(model, tokens, pixels(1)), probs(again, tokens, pixels(1)), rtol=0, atol=1e-6
+    )
 
 
 @kinds

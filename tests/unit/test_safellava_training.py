@@ -263,24 +263,47 @@ def test_ordinary_pairs_come_in_their_ratio(tmp_path: Path) -> None:
     data = prepared(base, folder, said, path)
     assert [row.label for row in data.ordinary] == [-100, -100]
     coming = training.plan(base.model, data, said)
-    assert (coming.safety, coming.ordinary) == (len(data.safety), round(len(data.safety) / 2))
+    assert (coming.answered, coming.ordinary) == (len(data.answered), round(len(data.answered) / 2))
     assert not prepared(base, folder, settings(ordinary_ratio=0), path).ordinary
     training.train(base, data, said, tmp_path / "out", Silent())
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    rows = order(10, 3, 0.5, 1, 0)
-    assert rows == order(10, 3, 0.5, 1, 0)
-    assert rows != order(10, 3, 0.5, 1, 1)
-    assert rows != order(10, 3, 0.5, 2, 0)
+    rows = order(10, [(4, 2), (3, 5)], 1, 0)
+    assert rows == order(10, [(4, 2), (3, 5)], 1, 0)
+    assert rows != order(10, [(4, 2), (3, 5)], 1, 1)
+    assert rows != order(10, [(4, 2), (3, 5)], 2, 0)
     assert sorted(i for i in rows if i < 10) == list(range(10))
-    assert len([i for i in rows if i >= 10]) == 5
-    assert sorted(order(4, 0, 1.0, 0, 0)) == [0, 1, 2, 3]
+    some = [i for i in rows if 10 <= i < 14]
+    assert len(some) == len(set(some)) == 2
+    others = [i for i in rows if i >= 14]
+    assert len(others) == 5
+    assert set(others) == {14, 15, 16}
+    assert sorted(order(4, [(0, 4)], 0, 0)) == [0, 1, 2, 3]
+
+
+def test_rows_for_the_head_alone_come_by_their_ratio(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", 16)
+    said = json.loads((folder / "holisafe_bench.json").read_text())
+    for row in said[1::3] + said[2::3]:
+        row.pop("response", None)
+    (folder / "holisafe_bench.json").write_text(json.dumps(said))
+    mixed = prepared(tiny_loaded(), folder, settings(head_only_rows=True))
+    answered, head_only = len(mixed.answered), len(mixed.head_only)
+    assert answered > 1
+    assert head_only > answered
+    all_of_them = mixed.order(settings(ordinary_ratio=0), 0)
+    assert sorted(all_of_them) == list(range(answered + head_only))
+    some = [mixed.order(settings(ordinary_ratio=0, head_only_ratio=1.0), epoch) for epoch in (0, 1)]
+    assert [len(rows) for rows in some] == [2 * answered, 2 * answered]
+    assert set(some[0]) != set(some[1])
+    only = replace(mixed, answered=())
+    assert len(only.order(settings(ordinary_ratio=0, head_only_ratio=0.0), 0)) == head_only
 
 
 def test_steps_hold_rows_of_about_one_length_and_every_row_once() -> None:
     lengths = np.random.default_rng(0).choice([40, 45, 180], 403).tolist()
-    rows = order(403, 0, 0, 1, 0)
+    rows = order(403, [], 1, 0)
     some = even(rows, lengths, 8, 1, 0)
     assert sorted(some) == sorted(rows)
     assert some == even(rows, lengths, 8, 1, 0)
@@ -294,6 +317,17 @@ def test_steps_hold_rows_of_about_one_length_and_every_row_once() -> None:
     long = [i for i in range(0, 400, 8) if lengths[some[i]] == 180]
     assert min(long) < 100
     assert max(long) > 300
+
+
+def test_logits_that_no_target_needs_change_no_loss() -> None:
+    base = tiny_loaded()
+    row = base.prompter.encode("what is it", "it is a dog", 64, image=False)
+    made = base.prompter.batch([row], [None], "right")
+    whole = base.model.eval()(**made)
+    first = int((made["labels"][0] != -100).nonzero()[0])
+    part = base.model(**made, logits_to_keep=made["labels"].shape[1] - first + 1)
+    assert part.logits.shape[1] < whole.logits.shape[1]
+    assert float(part.loss.detach()) == pytest.approx(float(whole.loss.detach()), rel=1e-6)
 
 
 def test_rates() -> None:

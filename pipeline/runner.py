@@ -15,7 +15,9 @@ The decision hangs on the stage key alone: a fingerprint of what goes in. Left o
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -26,6 +28,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.encoders import encoder_identity
 from pipeline.models import model_sha256
@@ -264,6 +268,7 @@ def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:
     started = time.monotonic()
     stage.run(workspace, out, progress)
     seconds = time.monotonic() - started
+    _give_back_memory()
     _record_path(workspace, name).unlink(missing_ok=True)
     target = workspace.stage_dir(name)
     replace_directory(out, target)
@@ -276,6 +281,15 @@ def run_stage(workspace: Workspace, name: str, progress: Progress) -> bool:
     }
     write_json(_record_path(workspace, name), record)
     return True
+
+
+def _give_back_memory() -> None:
+    """What a stage has freed goes back to the system; else the next one's peak comes on top of it."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other libraries do it by themselves
+    if trim is not None:
+        trim(0)
 
 
 def _record_path(workspace: Workspace, name: str) -> Path:

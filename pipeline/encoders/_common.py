@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from PIL.Image import Image
 
+S = TypeVar("S")
 T = TypeVar("T")
 FloatArray = NDArray[np.float32]
 
@@ -31,10 +34,14 @@ _lock = threading.RLock()
 def fixed_threads() -> Iterator[None]:
     """Run torch without gradients on exactly `THREADS` threads, whatever OMP_NUM_THREADS says.
 
-    The number of threads is global to the process, so callers take turns.
+    Callers take turns, but for those whose own thread has that number already (`in_threads`).
     """
     import torch
 
+    if torch.get_num_threads() == THREADS:
+        with torch.inference_mode():
+            yield
+        return
     with _lock:
         before = torch.get_num_threads()
         torch.set_num_threads(THREADS)
@@ -43,6 +50,25 @@ def fixed_threads() -> Iterator[None]:
                 yield
         finally:
             torch.set_num_threads(before)
+
+
+def in_threads(function: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[T]:
+    """Apply a function that uses torch to items, in order; few more than `workers` are in memory.
+
+    In each thread torch has `THREADS` threads, so that a result is the same however many run beside it.
+    """
+    import torch
+
+    rest = iter(items)
+    running: deque[Future[T]] = deque()
+    # The number of torch's threads is each thread's own: here nobody else's changes.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(THREADS,)) as pool:
+        for item in rest:
+            running.append(pool.submit(function, item))
+            if len(running) > workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 @contextmanager

@@ -7,8 +7,7 @@ many batches run at once; and nobody waits for another, as the threads of one ba
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from pipeline.encoders._common import (
     cosines,
     fingerprint,
     fixed_threads,
+    in_threads,
     on_white,
     quiet,
     require,
@@ -185,18 +185,10 @@ class OpenClipEncoder:
         Yields:
             A row of length 1 for each image, or why it did not load.
         """
-        import torch
-
         rest = iter(loads)
-        running: deque[Future[list[FloatArray | str]]] = deque()
-        # The number of threads is each thread's own: here nobody else's changes.
-        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            while batch := list(islice(rest, self.batch)):
-                running.append(pool.submit(self._embed_batch, batch))
-                if len(running) > self.threads:
-                    yield from running.popleft().result()
-            while running:
-                yield from running.popleft().result()
+        batches = iter(lambda: list(islice(rest, self.batch)), [])
+        for found in in_threads(self._embed_batch, batches, self.threads):
+            yield from found
 
     def _embed_batch(self, loads: Sequence[Callable[[], Image]]) -> list[FloatArray | str]:
         import open_clip

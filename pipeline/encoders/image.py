@@ -25,12 +25,14 @@ from pipeline.encoders._common import (
     cosines,
     fingerprint,
     fixed_threads,
+    in_threads,
     on_white,
     quiet,
     require,
     unit,
 )
 from pipeline.encoders.text import TextEncoder
+from pipeline.parallel import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -243,14 +245,17 @@ class ImageEncoder:
         return self.embed_features(self.features(images))
 
     def embed_each(self, loads: Iterable[Callable[[], Image]]) -> Iterator[FloatArray | str]:
-        """Load and embed one image after another; yield a row for each, or why it did not load."""
-        for load in loads:
+        """Load and embed images as they come, on all cores; yield as `ImageTextEncoder` says."""
+
+        def embedded(load: Callable[[], Image]) -> FloatArray | str:
             try:
                 image = load()
             except (OSError, ValueError) as error:
-                yield f"the image does not load: {error}"
-            else:
-                yield self.embed([image])[0]
+                return f"the image does not load: {error}"
+            row: FloatArray = self.embed([image])[0]
+            return row
+
+        return in_threads(embedded, loads, usable_cores())
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Return text embeddings, (n, 384) float32, rows of length 1."""

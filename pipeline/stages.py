@@ -54,7 +54,9 @@ class Stage:
 
     def encodes(self, params: Params) -> bool:
         """Whether it looks at images with the encoder that params name."""
-        return "encoder" in self.params and (self.name != "curate" or params.curate.leak_cosine is not None)
+        if "encoder" not in self.params:
+            return False
+        return params.curate.leak_cosine is not None if self.name == "curate" else params.encoder_votes
 
     def run(self, workspace: Workspace, out: Path, progress: Progress) -> None:
         """Do the stage's work, leaving its tables in the folder `out`."""
@@ -164,7 +166,16 @@ STAGES: dict[str, Stage] = {
                 "respond",
                 "assemble",
             ),
-            ("quotas", "quota_scale", "split", "only_classes", "curate", "thresholds", "encoder"),
+            (
+                "quotas",
+                "quota_scale",
+                "split",
+                "only_classes",
+                "curate",
+                "thresholds",
+                "encoder",
+                "annotators.trained",
+            ),
             (_TAXONOMY, _PEOPLE),
             version=6,
         ),

@@ -52,7 +52,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     images = _images(workspace, set(found.rows["image"]))
     known = replace(
         _known(workspace, images, votes),
-        embed=partial(kept_embeddings, workspace, progress),
+        embed=partial(kept_embeddings, workspace, progress) if workspace.params.encoder_votes else None,
         looks=workspace.state / "parts" / "audit" / f"looks-{STAGES['audit'].version}.parquet",
     )
     metrics = findings(replace(found, votes=votes), progress, known=known)

@@ -274,6 +274,11 @@ class Params(Strict):
         named = [*ASKED, *_TASKS] if questions is None else questions
         return sorted({name for question in named for name in self.voters(question)})
 
+    @property
+    def encoder_votes(self) -> bool:
+        """Whether the image-text encoder votes on images; else a build does without it."""
+        return "encoder" in self.annotators.trained
+
     def voters(self, question: str) -> dict[str, EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint]:
         """The endpoints that vote on a question, by name; those that write or make pictures too."""
         if question == "image_prompt":

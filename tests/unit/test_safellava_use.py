@@ -14,12 +14,15 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from pipeline.anyset import Problems, open_anyset
 from pipeline.bench.predictions import read_predictions
+from pipeline.safellava import train as training
 from pipeline.safellava.attention import attention, draw
 from pipeline.safellava.baselines import majority, regression
-from pipeline.safellava.evaluate import evaluate
+from pipeline.safellava.evaluate import Evaluation, evaluate
+from pipeline.safellava.examples import read_source, split
 from pipeline.safellava.figures import figures
 from pipeline.safellava.mini import join
 from pipeline.safellava.model import SafeLlavaForConditionalGeneration
+from pipeline.safellava.pictures import look_at_pictures
 from pipeline.safellava.predict import predict, write_answers
 from pipeline.safellava.processor import UnusableTextError
 from pipeline.safellava.tower import LiteTower, LiteTowerConfig
@@ -27,7 +30,7 @@ from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.safellava import IMAGE, PATCHES, llama_config, tiny_config, tiny_loaded
-from tests.unit.test_safellava_training import dataset, prepared, settings
+from tests.unit.test_safellava_training import dataset, settings
 
 RED = Image.new("RGB", (40, 30), "red")
 
@@ -152,28 +155,28 @@ def test_baselines() -> None:
     assert (found[:, [1, 2, 4]] == 0).all()
 
 
+def trained(data: Path, out: Path, **changes: Any) -> str:
+    """A model whose training held out what its seed and share say."""
+    said = settings(**changes)
+    base = tiny_loaded()
+    source = read_source(str(data), 20, head_only=False)
+    pictures = look_at_pictures(source.images, source.keys, Silent())
+    sides = split(source, pictures, seed=said.seed, share=said.test_share)
+    about = {"trained_images": training.trained_images(sides, pictures)}
+    rows = training.prepare(base, sides.train, pictures, said)
+    return str(training.train(base, rows, said, out, Silent(), about=about).model)
+
+
+def judged(data: Path, models: dict[str, str], out: Path, **given: Any) -> Evaluation:
+    return evaluate(
+        str(data), models, Workspace(REPOSITORY), out, Silent(), baselines=("majority", "regression"), **given
+    )
+
+
 def test_an_evaluation(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "data", rows=24)
-    said = settings(epochs=6, rate_new=1e-2, rate=1e-2)
-    from pipeline.safellava import train as training
-    from pipeline.safellava.examples import read_source, split
-    from pipeline.safellava.pictures import look_at_pictures
-
-    base = tiny_loaded()
-    source = read_source(str(folder), 20, head_only=False)
-    pictures = look_at_pictures(source.images, source.keys, Silent())
-    sides = split(source, pictures, seed=0)
-    about = {"trained_images": training.trained_images(sides, pictures)}
-    training.train(base, prepared(base, folder, said), said, tmp_path / "a", Silent(), about=about)
-    models = {"token": str(tmp_path / "a" / "model")}
-    found = evaluate(
-        str(folder),
-        models,
-        Workspace(REPOSITORY),
-        tmp_path / "out",
-        Silent(),
-        baselines=("majority", "regression"),
-    )
+    models = {"token": trained(folder, tmp_path / "a", epochs=6, rate_new=1e-2, rate=1e-2)}
+    found = judged(folder, models, tmp_path / "out")
     assert set(found.results) == {"token", "majority", "regression"}
     assert found.results["token"].accuracy.value == 1
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -181,15 +184,26 @@ def test_an_evaluation(tmp_path: Path) -> None:
     probs = json.loads((tmp_path / "out" / "probabilities.json").read_text())
     assert len(probs) == found.test
     with pytest.raises(InputError, match=r"learned from .* held-out images"):
-        evaluate(
-            str(folder),
-            models,
-            Workspace(REPOSITORY),
-            tmp_path / "out",
-            Silent(),
-            seed=5,
-            baselines=("majority",),
-        )
+        judged(folder, models, tmp_path / "out", seed=5)
+
+
+def test_an_evaluation_holds_out_what_the_training_held_out(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", rows=24)
+    models = {"five": trained(folder, tmp_path / "a", max_steps=1, seed=5, test_share=0.5)}
+    found = judged(folder, models, tmp_path / "out")
+    assert (found.seed, found.test_share, found.test) == (5, 0.5, 12)
+    assert judged(folder, models, tmp_path / "out", test_share=0.25).test == 6
+    models["two"] = trained(folder, tmp_path / "b", max_steps=1, seed=2, test_share=0.5)
+    with pytest.raises(
+        InputError, match=r"settings\.seed: 5 in .*a/model/training\.json, 2 in .*b/model.*--seed"
+    ):
+        judged(folder, models, tmp_path / "out")
+    path = tmp_path / "a" / "model" / "training.json"
+    path.write_text(json.dumps({"settings": {"seed": "five"}}))
+    with pytest.raises(InputError, match=r"training\.json: 1 problem(.|\n)*seed"):
+        judged(folder, {"five": models["five"]}, tmp_path / "out")
+    path.unlink()  # a model of somebody else's training
+    assert judged(folder, {"five": models["five"]}, tmp_path / "out").test_share == 0.26
 
 
 def test_attention_to_the_token(tmp_path: Path) -> None:

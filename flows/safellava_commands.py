@@ -147,9 +147,11 @@ def predict_dataset(
     if limit is not None:
         found = replace(found, rows=found.rows.head(limit))
     loaded = load_model(model)
+    kept = out.with_name(f"{out.name}.partial")
     with RichProgress("safellava") as progress:
-        answers = predict(loaded, found, progress, batch=batch, most=max_tokens)
+        answers = predict(loaded, found, progress, batch=batch, most=max_tokens, keep=kept)
     write_answers(out, found, answers)
+    kept.unlink()
     counts: dict[str, int] = {}
     for answer in answers:
         counts[answer.status] = counts.get(answer.status, 0) + 1

@@ -84,7 +84,7 @@ def predict(
     batch: Annotated[int, typer.Option("--batch", help="Rows at one time.", min=1)] = 4,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="New ones of an answer.", min=1)] = 512,
 ) -> None:
-    """Answer every row, and say what the head says of its image; `holisafe bench score` reads the file."""
+    """Answer every row, and say what the head says of its image, for `bench score`; run again to go on."""
     from flows.safellava_commands import predict_dataset
 
     predict_dataset(dataset, model, out, limit, batch, max_tokens)

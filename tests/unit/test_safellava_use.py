@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from pipeline.anyset import Problems, open_anyset
 from pipeline.bench.predictions import read_predictions
+from pipeline.safellava import predict as predicting
 from pipeline.safellava import train as training
+from pipeline.safellava.answers import Answer
 from pipeline.safellava.attention import attention, draw
 from pipeline.safellava.baselines import majority, regression
 from pipeline.safellava.evaluate import Evaluation, evaluate
 from pipeline.safellava.examples import read_source, split
 from pipeline.safellava.figures import figures
+from pipeline.safellava.load import Loaded
 from pipeline.safellava.mini import join
 from pipeline.safellava.model import SafeLlavaForConditionalGeneration
 from pipeline.safellava.pictures import look_at_pictures
@@ -105,6 +109,57 @@ def test_predictions_are_read_by_the_bench(tmp_path: Path) -> None:
     read = list(read_predictions(path, None, problems))
     assert [r.response.text for r in read] == [a.text for a in answers]
     assert not len(problems)
+
+
+def test_predictions_go_on_where_they_were_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dataset(tmp_path / "data", rows=7)
+    (folder / "images" / "2.png").write_bytes(b"nothing")
+    said = json.loads((folder / "holisafe_bench.json").read_text())
+    for row, query in zip(
+        said, ("what", "what is it a dog", "a", "is it", "red word", "no", "gun"), strict=True
+    ):
+        row["query"] = query
+    (folder / "holisafe_bench.json").write_text(json.dumps(said))
+    found = open_anyset(str(folder))
+    asked: list[int] = []
+    real = predicting._ask
+
+    def ask(loaded: Loaded, rows: Any, images: Any, most: int) -> list[Answer]:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(rows))
+        return real(loaded, rows, images, most)
+
+    def written(keep: Path | None, **changes: Any) -> bytes:
+        answers = predict(tiny_loaded(), found, Silent(), **({"batch": 2, "most": 6, "keep": keep} | changes))
+        write_answers(tmp_path / "predictions.json", found, answers)
+        return (tmp_path / "predictions.json").read_bytes()
+
+    whole = written(None)
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(predicting, "_ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        written(kept)
+    with kept.open("a") as file:
+        file.write('{"start": 4, "answers": [{"te')  # killed in the middle of a line
+    for other, told in (
+        ({"most": 7}, "max tokens was 6, is 7"),
+        ({"batch": 3}, "batch was 2, is 3"),
+    ):
+        with pytest.raises(InputError, match=rf"kept: answers of another run \({told}\)"):
+            written(kept, **other)
+    another = tiny_loaded(seed=1)
+    with pytest.raises(InputError, match=r"model was \w+, is \w+\)"):
+        predict(another, found, Silent(), batch=2, most=6, keep=kept)
+    less = replace(found, rows=found.rows.head(5))
+    with pytest.raises(InputError, match=r"rows was \w+, is \w+\)"):
+        predict(tiny_loaded(), less, Silent(), batch=2, most=6, keep=kept)
+    asked.clear()
+    assert written(kept) == whole
+    assert asked == [2]
+    asked.clear()
+    assert written(kept) == whole
+    assert not asked
 
 
 def test_figures_are_scikit_learn_s() -> None:

@@ -147,9 +147,11 @@ def predict_dataset(
     if limit is not None:
         found = replace(found, rows=found.rows.head(limit))
     loaded = load_model(model)
+    kept = out.with_name(f"{out.name}.partial")
     with RichProgress("safellava") as progress:
-        answers = predict(loaded, found, progress, batch=batch, most=max_tokens)
+        answers = predict(loaded, found, progress, batch=batch, most=max_tokens, keep=kept)
     write_answers(out, found, answers)
+    kept.unlink()
     counts: dict[str, int] = {}
     for answer in answers:
         counts[answer.status] = counts.get(answer.status, 0) + 1
@@ -187,8 +189,8 @@ def evaluate_models(
     dataset: str,
     models: list[str],
     out: Path,
-    seed: int,
-    test_share: float,
+    seed: int | None,
+    test_share: float | None,
     *,
     zero_shot: bool,
     attention: int,
@@ -298,32 +300,18 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _live(out: Path) -> Iterator[list[MetricLog]]:
     """DVCLive's files below `out`, where the package is there."""
-    try:
-        from dvclive.live import Live
-    except ImportError:
+    from importlib.util import find_spec
+
+    from flows.live_log import LiveLog
+
+    if find_spec("dvclive") is None:
         yield []
         return
-    from pipeline.safellava.checkpoints import MetricLog
-
-    class LiveLog(MetricLog):
-        live: Any = None
-
-        def begin(self, step: int) -> None:
-            self.live = Live(str(out / LIVE), resume=step > 0, save_dvc_exp=False, dvcyaml=False, report=None)
-            self.live.step = step
-
-        def log(self, step: int, figures: Mapping[str, float]) -> None:
-            self.live.step = step
-            for name, value in figures.items():
-                self.live.log_metric(name, value)
-            self.live.next_step()
-
-    log = LiveLog()
+    log = LiveLog(out / LIVE)
     try:
         yield [log]
     finally:
-        if log.live is not None:
-            log.live.end()
+        log.end()
 
 
 def _checked(root: Path) -> Workspace:

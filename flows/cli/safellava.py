@@ -84,7 +84,7 @@ def predict(
     batch: Annotated[int, typer.Option("--batch", help="Rows at one time.", min=1)] = 4,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="New ones of an answer.", min=1)] = 512,
 ) -> None:
-    """Answer every row, and say what the head says of its image; `holisafe bench score` reads the file."""
+    """Answer every row, and say what the head says of its image, for `bench score`; run again to go on."""
     from flows.safellava_commands import predict_dataset
 
     predict_dataset(dataset, model, out, limit, batch, max_tokens)
@@ -113,8 +113,10 @@ def eval_(
     model: Annotated[list[str], typer.Option("--model", help="NAME=FOLDER or FOLDER; several to compare.")],
     out: Annotated[Path, typer.Option("--out", help="Where evaluation.json, attention.png go.")],
     dataset: Trained = DATASET,
-    seed: Annotated[int, typer.Option("--seed", help="That of the training.", min=0)] = 0,
-    test_share: Annotated[float, typer.Option("--test-share", help="That of the training.")] = 0.26,
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: that of the training.", min=0)] = None,
+    test_share: Annotated[
+        float | None, typer.Option("--test-share", help="Default: that of the training.", min=0, max=1)
+    ] = None,
     no_zero_shot: Annotated[
         bool, typer.Option("--no-zero-shot", help="Leave the untrained encoder out.")
     ] = False,

@@ -17,12 +17,15 @@ from pipeline.safellava.figures import Figures, Floats, Ints, figures
 from pipeline.safellava.load import Loaded, load_model
 from pipeline.safellava.pictures import Pictures, look_at_pictures
 from pipeline.safellava.predict import probabilities
+from pipeline.safellava.settings import TrainSettings
 from pipeline.safellava.train import ABOUT
 from pipeline.store import write_json
 from pipeline.workspace import Progress, Workspace
-from schemas.errors import InputError
+from schemas.errors import InputError, validated
 
 __all__ = ["Evaluation", "evaluate"]
+
+_DEALING = ("seed", "test_share")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Evaluation:
 
     Attributes:
         place: the dataset.
+        seed: of the split and the resamples.
+        test_share: of the leak groups, where the dataset names no sides.
         train: images that baselines learned from.
         test: images that were judged.
         left_out: rows that were not used.
@@ -39,6 +44,8 @@ class Evaluation:
     """
 
     place: str
+    seed: int
+    test_share: float
     train: int
     test: int
     left_out: str
@@ -53,8 +60,8 @@ def evaluate(
     out: Path,
     progress: Progress,
     *,
-    seed: int = 0,
-    test_share: float = 0.26,
+    seed: int | None = None,
+    test_share: float | None = None,
     baselines: Sequence[str] = ("majority", "regression", "zero-shot"),
 ) -> Evaluation:
     """Judge models on the held-out images of a dataset; write `evaluation.json` and `probabilities.json`.
@@ -65,13 +72,17 @@ def evaluate(
         workspace: whose encoder judges without training.
         out: a folder.
         progress: told of images.
-        seed: of the split and the resamples; that of training.
-        test_share: as in training.
+        seed: of the split and the resamples; None: that of the models' training.
+        test_share: of the leak groups of a class that are held out; None: as in training.
         baselines: which of the three.
 
     Raises:
-        InputError: naming the file, the field and the mend; also where a model learned from a held-out image.
+        InputError: naming the file, the field and the mend; also where a model learned from a held-out image,
+            or where trainings were dealt out differently and nobody said which images to judge on.
     """
+    trained = _settings(models)
+    seed = int(_agreed(trained, "seed", seed))
+    test_share = _agreed(trained, "test_share", test_share)
     loaded = {name: load_model(folder) for name, folder in models.items()}
     first = next(iter(loaded.values()))
     names = first.model.config.classes
@@ -99,7 +110,8 @@ def evaluate(
         name: figures(p / p.sum(1, keepdims=True), labels, groups, names, seed=seed)
         for name, p in probs.items()
     }
-    found = Evaluation(place, len(train), len(test), told([source.left_out]), results, notes)
+    left_out = told([source.left_out])
+    found = Evaluation(place, seed, test_share, len(train), len(test), left_out, results, notes)
     write_json(out / "evaluation.json", asdict(found))
     rows = {key: {"label": int(label)} for key, label in test.items()}
     for name, p in probs.items():
@@ -128,14 +140,48 @@ def _crossing(train: Mapping[str, int], test: Mapping[str, int], groups: Mapping
     return [f"{many} of {len(test)} held-out images look like one of training"] if both else []
 
 
+def _about(path: Path) -> Mapping[str, Any]:
+    """What a training left beside its model; empty where nothing is."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}; train the model again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: no JSON object; train the model again")
+    return found
+
+
+def _settings(models: Mapping[str, str]) -> dict[Path, TrainSettings]:
+    """How the split was dealt out in the training of each model that says so."""
+    found = {}
+    for path in (Path(folder) / ABOUT for folder in models.values()):
+        said = _about(path).get("settings")
+        if isinstance(said, dict):  # other fields may be of another version
+            found[path] = validated(TrainSettings, {k: said[k] for k in _DEALING if k in said}, path)
+    return found
+
+
+def _agreed(trained: Mapping[Path, TrainSettings], field: str, given: float | None) -> float:
+    """What was given; else what all trainings had."""
+    if given is not None:
+        return given
+    first: dict[float, Path] = {}
+    for path, settings in trained.items():
+        first.setdefault(getattr(settings, field), path)
+    if len(first) > 1:
+        told = ", ".join(f"{value} in {path}" for value, path in first.items())
+        raise InputError(
+            f"settings.{field}: {told}; models are judged on the same images: train them with the same "
+            f"{field}, judge them one by one, or give --{field.replace('_', '-')}"
+        )
+    return float(next(iter(first), getattr(TrainSettings(), field)))
+
+
 def _not_seen(name: str, folder: str, test: Mapping[str, int], pictures: Pictures) -> None:
     path = Path(folder) / ABOUT
-    if not path.is_file():
-        return
-    try:
-        seen = set(json.loads(path.read_text("utf-8")).get("trained_images", ()))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+    seen = set(_about(path).get("trained_images", ()))
     again = [key for key in test if pictures.sha256[key] in seen]
     if again:
         raise InputError(

@@ -25,6 +25,7 @@ __all__ = [
     "Split",
     "answered",
     "even",
+    "image_files",
     "is_llava",
     "order",
     "read_ordinary",
@@ -343,7 +344,7 @@ def _conversations(path: Path, *, head_only: bool) -> tuple[list[Example], FileP
         else:
             examples.append(found)
             keys |= {found.image} if found.image else set()
-    return examples, FilePictures(dict(_files(path.parent, keys))), left_out
+    return examples, FilePictures(dict(image_files(path.parent, keys))), left_out
 
 
 def _conversation(row: Any, number: int) -> Example | str:
@@ -370,8 +371,8 @@ def _conversation(row: Any, number: int) -> Example | str:
     )
 
 
-def _files(folder: Path, keys: Collection[str]) -> Iterator[tuple[str, Path]]:
-    """Files of images that lie below the folder, or below its `images`."""
+def image_files(folder: Path, keys: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Files of images of LLaVA conversations: below the folder's `images`, or else below the folder."""
     root = folder.resolve()
     for key in keys:
         inside = PurePosixPath(key)

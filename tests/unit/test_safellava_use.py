@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,18 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from pipeline.anyset import Problems, open_anyset
 from pipeline.bench.predictions import read_predictions
+from pipeline.safellava import predict as predicting
+from pipeline.safellava import train as training
+from pipeline.safellava.answers import Answer
 from pipeline.safellava.attention import attention, draw
 from pipeline.safellava.baselines import majority, regression
-from pipeline.safellava.evaluate import evaluate
+from pipeline.safellava.evaluate import Evaluation, evaluate
+from pipeline.safellava.examples import read_source, split
 from pipeline.safellava.figures import figures
+from pipeline.safellava.load import Loaded
 from pipeline.safellava.mini import join
 from pipeline.safellava.model import SafeLlavaForConditionalGeneration
+from pipeline.safellava.pictures import look_at_pictures
 from pipeline.safellava.predict import predict, write_answers
 from pipeline.safellava.processor import UnusableTextError
 from pipeline.safellava.tower import LiteTower, LiteTowerConfig
@@ -27,7 +34,7 @@ from pipeline.workspace import Silent, Workspace
 from schemas.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.safellava import IMAGE, PATCHES, llama_config, tiny_config, tiny_loaded
-from tests.unit.test_safellava_training import dataset, prepared, settings
+from tests.unit.test_safellava_training import dataset, settings
 
 RED = Image.new("RGB", (40, 30), "red")
 
@@ -104,6 +111,57 @@ def test_predictions_are_read_by_the_bench(tmp_path: Path) -> None:
     assert not len(problems)
 
 
+def test_predictions_go_on_where_they_were_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dataset(tmp_path / "data", rows=7)
+    (folder / "images" / "2.png").write_bytes(b"nothing")
+    said = json.loads((folder / "holisafe_bench.json").read_text())
+    for row, query in zip(
+        said, ("what", "what is it a dog", "a", "is it", "red word", "no", "gun"), strict=True
+    ):
+        row["query"] = query
+    (folder / "holisafe_bench.json").write_text(json.dumps(said))
+    found = open_anyset(str(folder))
+    asked: list[int] = []
+    real = predicting._ask
+
+    def ask(loaded: Loaded, rows: Any, images: Any, most: int) -> list[Answer]:
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(len(rows))
+        return real(loaded, rows, images, most)
+
+    def written(keep: Path | None, **changes: Any) -> bytes:
+        answers = predict(tiny_loaded(), found, Silent(), **({"batch": 2, "most": 6, "keep": keep} | changes))
+        write_answers(tmp_path / "predictions.json", found, answers)
+        return (tmp_path / "predictions.json").read_bytes()
+
+    whole = written(None)
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(predicting, "_ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        written(kept)
+    with kept.open("a") as file:
+        file.write('{"start": 4, "answers": [{"te')  # killed in the middle of a line
+    for other, told in (
+        ({"most": 7}, "max tokens was 6, is 7"),
+        ({"batch": 3}, "batch was 2, is 3"),
+    ):
+        with pytest.raises(InputError, match=rf"kept: answers of another run \({told}\)"):
+            written(kept, **other)
+    another = tiny_loaded(seed=1)
+    with pytest.raises(InputError, match=r"model was \w+, is \w+\)"):
+        predict(another, found, Silent(), batch=2, most=6, keep=kept)
+    less = replace(found, rows=found.rows.head(5))
+    with pytest.raises(InputError, match=r"rows was \w+, is \w+\)"):
+        predict(tiny_loaded(), less, Silent(), batch=2, most=6, keep=kept)
+    asked.clear()
+    assert written(kept) == whole
+    assert asked == [2]
+    asked.clear()
+    assert written(kept) == whole
+    assert not asked
+
+
 def test_figures_are_scikit_learn_s() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 200)
@@ -152,28 +210,28 @@ def test_baselines() -> None:
     assert (found[:, [1, 2, 4]] == 0).all()
 
 
+def trained(data: Path, out: Path, **changes: Any) -> str:
+    """A model whose training held out what its seed and share say."""
+    said = settings(**changes)
+    base = tiny_loaded()
+    source = read_source(str(data), 20, head_only=False)
+    pictures = look_at_pictures(source.images, source.keys, Silent())
+    sides = split(source, pictures, seed=said.seed, share=said.test_share)
+    about = {"trained_images": training.trained_images(sides, pictures)}
+    rows = training.prepare(base, sides.train, pictures, said)
+    return str(training.train(base, rows, said, out, Silent(), about=about).model)
+
+
+def judged(data: Path, models: dict[str, str], out: Path, **given: Any) -> Evaluation:
+    return evaluate(
+        str(data), models, Workspace(REPOSITORY), out, Silent(), baselines=("majority", "regression"), **given
+    )
+
+
 def test_an_evaluation(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "data", rows=24)
-    said = settings(epochs=6, rate_new=1e-2, rate=1e-2)
-    from pipeline.safellava import train as training
-    from pipeline.safellava.examples import read_source, split
-    from pipeline.safellava.pictures import look_at_pictures
-
-    base = tiny_loaded()
-    source = read_source(str(folder), 20, head_only=False)
-    pictures = look_at_pictures(source.images, source.keys, Silent())
-    sides = split(source, pictures, seed=0)
-    about = {"trained_images": training.trained_images(sides, pictures)}
-    training.train(base, prepared(base, folder, said), said, tmp_path / "a", Silent(), about=about)
-    models = {"token": str(tmp_path / "a" / "model")}
-    found = evaluate(
-        str(folder),
-        models,
-        Workspace(REPOSITORY),
-        tmp_path / "out",
-        Silent(),
-        baselines=("majority", "regression"),
-    )
+    models = {"token": trained(folder, tmp_path / "a", epochs=6, rate_new=1e-2, rate=1e-2)}
+    found = judged(folder, models, tmp_path / "out")
     assert set(found.results) == {"token", "majority", "regression"}
     assert found.results["token"].accuracy.value == 1
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -181,15 +239,26 @@ def test_an_evaluation(tmp_path: Path) -> None:
     probs = json.loads((tmp_path / "out" / "probabilities.json").read_text())
     assert len(probs) == found.test
     with pytest.raises(InputError, match=r"learned from .* held-out images"):
-        evaluate(
-            str(folder),
-            models,
-            Workspace(REPOSITORY),
-            tmp_path / "out",
-            Silent(),
-            seed=5,
-            baselines=("majority",),
-        )
+        judged(folder, models, tmp_path / "out", seed=5)
+
+
+def test_an_evaluation_holds_out_what_the_training_held_out(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", rows=24)
+    models = {"five": trained(folder, tmp_path / "a", max_steps=1, seed=5, test_share=0.5)}
+    found = judged(folder, models, tmp_path / "out")
+    assert (found.seed, found.test_share, found.test) == (5, 0.5, 12)
+    assert judged(folder, models, tmp_path / "out", test_share=0.25).test == 6
+    models["two"] = trained(folder, tmp_path / "b", max_steps=1, seed=2, test_share=0.5)
+    with pytest.raises(
+        InputError, match=r"settings\.seed: 5 in .*a/model/training\.json, 2 in .*b/model.*--seed"
+    ):
+        judged(folder, models, tmp_path / "out")
+    path = tmp_path / "a" / "model" / "training.json"
+    path.write_text(json.dumps({"settings": {"seed": "five"}}))
+    with pytest.raises(InputError, match=r"training\.json: 1 problem(.|\n)*seed"):
+        judged(folder, {"five": models["five"]}, tmp_path / "out")
+    path.unlink()  # a model of somebody else's training
+    assert judged(folder, {"five": models["five"]}, tmp_path / "out").test_share == 0.26
 
 
 def test_attention_to_the_token(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.audit.judging import FOLDS, folds_of
 from pipeline.heads import train_layers
 from pipeline.safellava.baselines import majority, regression, zero_shot
 from pipeline.safellava.figures import Figures, Floats, Ints, figures
-from pipeline.safellava.pictures import Pictures, joined_groups, leak_groups, look_at_pictures
+from pipeline.safellava.pictures import Pictures, joined_groups, leak_groups, look_at_pictures, said_groups
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
 
@@ -108,10 +108,9 @@ def labelled_images(
     for key in keys:
         features.append(encoder.features([pictures.open(key)])[0])
         progress.advance()
-    alike = leak_groups(pictures)
-    if groups == "dataset" and "leak_group" in found.rows:
-        given = found.rows.dropna(subset=["leak_group"])
-        alike = joined_groups(alike, dict(zip(given["image"], given["leak_group"].astype(str), strict=True)))
+    alike = leak_groups(pictures.hashes, pictures.sha256)
+    if groups == "dataset":
+        alike = joined_groups(alike, said_groups(found.rows))
     together = np.array([alike[key] for key in keys], np.int64)
     return Labelled(keys, pictures, np.array(features, np.float32), numbers, together)
 

@@ -152,8 +152,7 @@ def fold(
         classes = len(names)
         common[test] = majority(y, len(test), classes)
         head[test] = trained_head(x, y, classes, seed, "").probabilities(unseen)
-        wide = x.astype(np.float64), unseen.astype(np.float64)
-        fitted[test] = regression(wide[0], y, labelled.groups[train], wide[1], classes, seed)
+        fitted[test] = regression(x, y, labelled.groups[train], unseen, classes, seed)
         progress.advance()
     shares = {"safety head": head, "regression": fitted, "majority": common}
     if workspace is not None:

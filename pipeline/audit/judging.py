@@ -30,7 +30,7 @@ def auc(labels: Bools, scores: Floats) -> float:
     return float((ranks[labels].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
-def auc_draws(labels: Bools, scores: Floats, groups: Ints, seed: int) -> Floats:
+def auc_draws(labels: Bools, scores: Floats, groups: Ints, seed: int, rounds: int = RESAMPLES) -> Floats:
     """The AUC when whole groups are drawn again (cluster bootstrap); not draws of one class alone."""
     _, group = np.unique(groups, return_inverse=True)
     number = int(group.max()) + 1
@@ -38,7 +38,7 @@ def auc_draws(labels: Bools, scores: Floats, groups: Ints, seed: int) -> Floats:
     ones, others = labels.astype(np.float64), 1.0 - labels
     random = np.random.default_rng(seed)
     values = []
-    for _ in range(RESAMPLES):
+    for _ in range(rounds):
         times = np.bincount(random.integers(0, number, number), minlength=number)[group]
         above, below = np.bincount(place, times * ones), np.bincount(place, times * others)
         pairs = above.sum() * below.sum()

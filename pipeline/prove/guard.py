@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.anyset import AnySet
 from pipeline.audit.embeddings import embeddings_of
 from pipeline.audit.pictures import Looks, look_at
+from pipeline.heads import train_layers
 from pipeline.workspace import Progress
 
 __all__ = ["SEEDS", "Encoded", "encode", "train_guard"]
@@ -24,9 +25,6 @@ SEEDS = (0, 1, 2)
 HIDDEN = 128
 DROPOUT = 0.3
 EPOCHS = 60
-BATCH = 64
-RATE = 1e-3
-DECAY = 0.05
 
 
 @dataclass(frozen=True)
@@ -102,37 +100,28 @@ def train_guard(
         A function from embeddings of images and texts to P(unsafe), 0..1.
     """
     import torch
-    from torch import nn
 
     def inputs(images: Floats, texts: Floats) -> Any:
         if not sees_image:
             return torch.from_numpy(texts)
         return torch.from_numpy(np.hstack([images, texts, images * texts, np.abs(images - texts)]))
 
-    generator = torch.Generator().manual_seed(seed)
-    x, y = inputs(image, text), torch.from_numpy(unsafe.astype(np.float32))
+    x, y = inputs(image, text), torch.from_numpy(unsafe.astype(np.int64))
     mean, scale = x.mean(0), x.std(0) + 1e-6
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.Linear(x.shape[1], HIDDEN), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 1)
-        )
-        weight = (len(y) - y.sum()) / y.sum()
-        loss = nn.BCEWithLogitsLoss(pos_weight=weight)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
-        net.train()
-        for _ in range(EPOCHS):
-            order = torch.randperm(len(y), generator=generator)
-            for start in range(0, len(order), BATCH):
-                some = order[start : start + BATCH]
-                optimizer.zero_grad()
-                loss(net((x[some] - mean) / scale).squeeze(1), y[some]).backward()
-                optimizer.step()
-    net.eval()
+    layers = train_layers(
+        (x - mean) / scale,
+        y,
+        2,
+        HIDDEN,
+        dropout=DROPOUT,
+        epochs=EPOCHS,
+        seed=seed,
+        weights=len(y) / torch.bincount(y, minlength=2),
+    )
 
     def unsafe_of(images: Floats, texts: Floats) -> NDArray[np.float64]:
         with torch.no_grad():
-            logits = net((inputs(images, texts) - mean) / scale).squeeze(1)
-        return np.asarray(torch.sigmoid(logits).numpy(), np.float64)
+            shares = layers((inputs(images, texts) - mean) / scale).softmax(1)
+        return np.asarray(shares[:, 1].numpy(), np.float64)
 
     return unsafe_of

@@ -14,6 +14,7 @@ from pipeline.audit.pictures import texts_of
 from pipeline.curate.looks import one_picture
 from pipeline.prove.arms import Arm, draw
 from pipeline.prove.guard import SEEDS, Encoded, train_guard
+from pipeline.safellava.pictures import joined_groups, leak_groups, said_groups
 from pipeline.store import sha256_bytes
 from pipeline.workspace import Progress, Silent
 from schemas.errors import InputError
@@ -32,7 +33,7 @@ LEAST = 10
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An area under the curve, mean over seeds, with its 95 % interval by image.
+    """An area under the curve, mean over seeds, with its 95 % interval by leak group.
 
     Attributes:
         value: 0..1; None where fewer than ten rows have a label.
@@ -155,14 +156,14 @@ def prove(
         )
         if not len(kept):
             continue
-        _, images = np.unique(encoded.rows["image"].to_numpy(str)[kept], return_inverse=True)
+        groups = _groups(encoded)[kept]
         first: tuple[float, Floats] | None = None
         for k, arm in enumerate(arms):
             scores = [
                 guard(encoded.image[kept], encoded.text[kept])
                 for guard in guards[k * len(seeds) : (k + 1) * len(seeds)]
             ]
-            found = {name: _area(name, kinds, scores, images) for name in MEASURES}
+            found = {name: _area(name, kinds, scores, groups) for name in MEASURES}
             whole = found["AUC"]
             gap = _figure(None) if first is None or whole is None else _less(first, whole)
             first = first or whole
@@ -221,8 +222,18 @@ def _copies(tested: Encoded, trained: Encoded, theirs: set[str]) -> set[str]:
     return {here[i] for i, j in one_picture(seen, texts) if i < n <= j}
 
 
+def _groups(encoded: Encoded) -> Ints:
+    """The leak group of each row: copies of a picture, and what the dataset keeps together, tell once."""
+    seen = encoded.looks.seen
+    alike = leak_groups(
+        {key: look.hash for key, look in seen.items()}, {key: look.sha256 for key, look in seen.items()}
+    )
+    group = joined_groups(alike, said_groups(encoded.rows))
+    return np.array([group[key] for key in encoded.rows["image"]], np.int64)
+
+
 def _area(
-    name: str, kinds: NDArray[Any], scores: Sequence[Floats], images: Ints
+    name: str, kinds: NDArray[Any], scores: Sequence[Floats], groups: Ints
 ) -> tuple[float, Floats] | None:
     """The area of one unsafe type and SSS, or of all rows, and its draws: means over seeds."""
     of = np.ones(len(kinds), np.bool_) if name == "AUC" else np.isin(kinds, [name, "SSS"])
@@ -230,8 +241,8 @@ def _area(
     if min(int(unsafe.sum()), int((~unsafe).sum())) < LEAST:
         return None
     value = float(np.mean([auc(unsafe, one[of]) for one in scores]))
-    # One seed for all, so that every guard is judged on the same draws of images.
-    draws = [auc_draws(unsafe, one[of], images[of], 0) for one in scores]
+    # One seed for all, so that every guard is judged on the same draws of groups.
+    draws = [auc_draws(unsafe, one[of], groups[of], 0) for one in scores]
     return value, np.mean(draws, axis=0)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.safellava.figures import Floats, Ints
 from pipeline.safellava.load import Loaded, device
@@ -15,9 +16,12 @@ from pipeline.workspace import Progress, Workspace
 
 __all__ = ["majority", "pooled_features", "regression", "zero_shot"]
 
+Numbers = NDArray[np.floating[Any]]
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 """Inverse weights of the L2 penalty, of which the training side chooses one."""
 FOLDS = 3
+TOLERANCE = 1e-3
+"""Of the gradient: ten times looser than usual, which no figure shows."""
 
 
 def majority(train: Ints, test: int, classes: int) -> Floats:
@@ -39,7 +43,7 @@ def pooled_features(loaded: Loaded, keys: Sequence[str], pictures: Pictures, pro
     return np.asarray(rows, np.float64)
 
 
-def regression(train: Floats, labels: Ints, groups: Ints, test: Floats, classes: int, seed: int) -> Floats:
+def regression(train: Numbers, labels: Ints, groups: Ints, test: Numbers, classes: int, seed: int) -> Floats:
     """Logistic regression; its L2 penalty is chosen in folds of training that keep leak groups whole.
 
     Args:
@@ -58,22 +62,23 @@ def regression(train: Floats, labels: Ints, groups: Ints, test: Floats, classes:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def fitted(strength: float, x: Floats, y: Ints) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500)).fit(x, y)
+    def fitted(x: Numbers, y: Ints, strengths: Sequence[float]) -> Iterator[Any]:
+        # Each begins where the one before it ended, and single precision is twice as fast.
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(max_iter=500, tol=TOLERANCE, warm_start=True)
+        )
+        for strength in strengths:
+            yield model.set_params(logisticregression__C=strength).fit(x.astype(np.float32), y)
 
-    best, chosen = -1.0, STRENGTHS[0]
+    hits = np.zeros(len(STRENGTHS), np.int64)
     folds = min(FOLDS, len(set(groups.tolist())))
-    for strength in STRENGTHS if folds > 1 else ():
-        hits = 0
-        for inside, outside in GroupKFold(folds, shuffle=True, random_state=seed).split(
-            train, labels, groups
-        ):
+    if folds > 1:
+        inner = GroupKFold(folds, shuffle=True, random_state=seed)
+        for inside, outside in inner.split(train, labels, groups):
             if len(set(labels[inside].tolist())) > 1:
-                model = fitted(strength, train[inside], labels[inside])
-                hits += int((model.predict(train[outside]) == labels[outside]).sum())
-        if hits > best:
-            best, chosen = hits, strength
-    model = fitted(chosen, train, labels)
+                models = fitted(train[inside], labels[inside], STRENGTHS)
+                hits += [int((m.predict(train[outside]) == labels[outside]).sum()) for m in models]
+    model = next(fitted(train, labels, (STRENGTHS[int(hits.argmax())],)))
     found = np.zeros((len(test), classes))
     found[:, model.classes_] = model.predict_proba(test)
     return found

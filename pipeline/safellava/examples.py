@@ -184,7 +184,7 @@ def split(source: Source, pictures: Pictures, *, seed: int, share: float = TEST_
         InputError: when a side is empty.
     """
     said = {e.image: e.leak_group for e in source.examples if e.image and e.leak_group}
-    groups = joined_groups(leak_groups(pictures), said)
+    groups = joined_groups(leak_groups(pictures.hashes, pictures.sha256), said)
     sides: dict[str, str] = {}
     if {"train", "test"} <= {e.side for e in source.examples}:
         train = tuple(e for e in source.examples if e.side == "train")
@@ -240,13 +240,10 @@ def without_held_out(
     Returns:
         The pairs, and how many were left out.
     """
-    both = Pictures(
-        {},
-        {f"s {k}": v for k, v in pictures.sha256.items()} | {f"o {k}": v for k, v in shown.sha256.items()},
+    alike = leak_groups(
         {f"s {k}": v for k, v in pictures.hashes.items()} | {f"o {k}": v for k, v in shown.hashes.items()},
-        {},
+        {f"s {k}": v for k, v in pictures.sha256.items()} | {f"o {k}": v for k, v in shown.sha256.items()},
     )
-    alike = leak_groups(both)
     held_out = {alike[f"s {e.image}"] for e in sides.test if e.image}
     named = {e.leak_group for e in sides.test if e.leak_group}
     kept = tuple(

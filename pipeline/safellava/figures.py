@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.agreement.bootstrap import intervals, resamples
+from pipeline.audit.judging import auc, auc_draws
 
 __all__ = ["ROUNDS", "ClassFigure", "Figure", "Figures", "figures"]
 
@@ -89,22 +90,25 @@ def figures(
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1
     judge = _Judge(probs, labels, len(names))
-    value = judge(np.ones((1, len(labels))))[0]
+    unsafe, score = labels != 0, 1 - probs[:, 0]
+    values = [*judge(np.ones((1, len(labels))))[0].tolist(), auc(unsafe, score)]
     drawn = np.concatenate(
         [judge(some[:, group]) for some in resamples(np.ones(count, np.int64), rounds, seed)]
     )
-    ends = intervals(drawn)
-    made = [
-        Figure(None if np.isnan(v) else round(float(v), 6), e.low, e.high)
-        for v, e in zip(value, ends, strict=True)
-    ]
-    guess = probs.argmax(1)
-    accuracy, macro_f1, ece, auc = made
-    return Figures(len(labels), count, accuracy, macro_f1, ece, auc, _classes(guess, labels, names))
+    areas = np.full(rounds, np.nan)
+    known = auc_draws(unsafe, score, group, seed, rounds)
+    areas[: len(known)] = known
+    ends = intervals(np.column_stack([drawn, areas]))
+    accuracy, macro_f1, ece, area = (
+        Figure(None if np.isnan(value) else round(value, 6), end.low, end.high)
+        for value, end in zip(values, ends, strict=True)
+    )
+    of_class = _classes(probs.argmax(1), labels, names)
+    return Figures(len(labels), count, accuracy, macro_f1, ece, area, of_class)
 
 
 class _Judge:
-    """Accuracy, macro-F1, calibration error and AUC under weights of images."""
+    """Accuracy, macro-F1 and calibration error under weights of images."""
 
     def __init__(self, probs: Floats, labels: Ints, classes: int) -> None:
         guess = probs.argmax(1)
@@ -115,15 +119,9 @@ class _Judge:
         bins = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
         self._bins = np.eye(BINS)[bins]
         self._gap = self._right - sure
-        # Ascending by the share of unsafe classes; equal shares form one run.
-        score = 1 - probs[:, 0]
-        self._order = np.argsort(score, kind="stable")
-        ranked = score[self._order]
-        self._starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-        self._unsafe = (labels != 0)[self._order].astype(np.float64)
 
     def __call__(self, weights: Floats) -> Floats:
-        """(rounds, images) to (rounds, 4); NaN where a figure is not defined."""
+        """(rounds, images) to (rounds, 3); NaN where a figure is not defined."""
         total = weights.sum(1)
         there, taken = weights @ self._is, weights @ self._said
         hit = weights @ (self._is * self._said)
@@ -132,15 +130,7 @@ class _Judge:
             present = there > 0
             macro = (f1 * present).sum(1) / present.sum(1)
             ece = np.abs((weights * self._gap) @ self._bins).sum(1) / total
-            return np.column_stack([weights @ self._right / total, macro, ece, self._auc(weights)])
-
-    def _auc(self, weights: Floats) -> Floats:
-        ordered = weights[:, self._order]
-        unsafe = np.add.reduceat(ordered * self._unsafe, self._starts, axis=1)
-        safe = np.add.reduceat(ordered * (1 - self._unsafe), self._starts, axis=1)
-        below = safe.cumsum(1) - safe / 2  # a tie counts half
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((unsafe * below).sum(1) / (unsafe.sum(1) * safe.sum(1)), np.float64)
+            return np.column_stack([weights @ self._right / total, macro, ece])
 
 
 def _classes(guess: Ints, labels: Ints, names: Sequence[str]) -> dict[str, ClassFigure]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pipeline.annotators.safety_head import SafetyHead, Sees
 from pipeline.anyset import AnySet
 from pipeline.audit.judging import FOLDS, folds_of
+from pipeline.heads import train_layers
 from pipeline.safellava.baselines import majority, regression, zero_shot
 from pipeline.safellava.figures import Figures, Floats, Ints, figures
-from pipeline.safellava.pictures import Pictures, joined_groups, leak_groups, look_at_pictures
+from pipeline.safellava.pictures import Pictures, joined_groups, leak_groups, look_at_pictures, said_groups
 from pipeline.workspace import Progress, Workspace
 from schemas.errors import InputError
 
@@ -27,7 +28,7 @@ __all__ = ["Folded", "Groups", "Labelled", "fold", "labelled_images", "trained_h
 
 LEAST = 50
 """Images below which nothing is trained."""
-EPOCHS, BATCH, RATE, DECAY, DROPOUT = 40, 64, 1e-3, 0.05, 0.1
+EPOCHS, DROPOUT = 40, 0.1
 SILENT = 1e-3
 """Of the widest channel's spread: a channel with less says nothing."""
 Groups = Literal["looks", "dataset"]
@@ -107,10 +108,9 @@ def labelled_images(
     for key in keys:
         features.append(encoder.features([pictures.open(key)])[0])
         progress.advance()
-    alike = leak_groups(pictures)
-    if groups == "dataset" and "leak_group" in found.rows:
-        given = found.rows.dropna(subset=["leak_group"])
-        alike = joined_groups(alike, dict(zip(given["image"], given["leak_group"].astype(str), strict=True)))
+    alike = leak_groups(pictures.hashes, pictures.sha256)
+    if groups == "dataset":
+        alike = joined_groups(alike, said_groups(found.rows))
     together = np.array([alike[key] for key in keys], np.int64)
     return Labelled(keys, pictures, np.array(features, np.float32), numbers, together)
 
@@ -152,8 +152,7 @@ def fold(
         classes = len(names)
         common[test] = majority(y, len(test), classes)
         head[test] = trained_head(x, y, classes, seed, "").probabilities(unseen)
-        wide = x.astype(np.float64), unseen.astype(np.float64)
-        fitted[test] = regression(wide[0], y, labelled.groups[train], wide[1], classes, seed)
+        fitted[test] = regression(x, y, labelled.groups[train], unseen, classes, seed)
         progress.advance()
     shares = {"safety head": head, "regression": fitted, "majority": common}
     if workspace is not None:
@@ -184,32 +183,14 @@ def trained_head(
         known: P(unsafe) out of fold by the SHA-256 of each file.
     """
     import torch
-    from torch import nn
 
     mean, spread = features.mean(0), features.std(0)
     # A channel that is silent here would drown all others where it once is not.
     scale = np.where(spread > SILENT * max(float(spread.max()), SILENT), spread, np.inf).astype(np.float32)
     x = torch.from_numpy((features - mean) / scale)
     y = torch.from_numpy(np.array(labels, np.int64))  # a copy: the table it is from is read-only
-    width = features.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = nn.Sequential(
-            nn.Linear(width, width // 2), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(width // 2, classes)
-        )
-        optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
-        steps = EPOCHS * -(-len(y) // BATCH)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(EPOCHS):
-            order = torch.randperm(len(y))
-            for start in range(0, len(y), BATCH):
-                some = order[start : start + BATCH]
-                optimizer.zero_grad()
-                loss: Any = nn.functional.cross_entropy(head(x[some]), y[some])
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    hidden, hidden_bias, out, out_bias = (p.detach().numpy() for p in head.parameters())
+    layers = train_layers(x, y, classes, features.shape[1] // 2, dropout=DROPOUT, epochs=EPOCHS, seed=seed)
+    hidden, hidden_bias, out, out_bias = (p.detach().numpy() for p in layers.parameters())
     known = dict(sorted((known or {}).items()))
     return SafetyHead(
         encoder=encoder,

@@ -17,9 +17,10 @@ from pipeline.workspace import Progress
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from PIL.Image import Image
 
-__all__ = ["Pictures", "decoded", "joined_groups", "leak_groups", "look_at_pictures"]
+__all__ = ["Pictures", "decoded", "joined_groups", "leak_groups", "look_at_pictures", "said_groups"]
 
 LEAK_BITS, LEAK_BITS_FINE = 12, 80
 """Bits of the hashes of 64 and of 256 in which pictures of one leak group may differ, as in curate."""
@@ -113,15 +114,28 @@ def decoded(data: bytes) -> Image:
         return on_white(in_eight_bits(upright(image))).copy()  # the file is closed behind it
 
 
-def leak_groups(pictures: Pictures) -> dict[str, int]:
-    """The leak group of each image: images that look alike are in one, numbered from 0 without gaps."""
-    keys = sorted(pictures.hashes, key=lambda key: pictures.sha256[key])
+def leak_groups(hashes: Mapping[str, bytes], sha256: Mapping[str, str]) -> dict[str, int]:
+    """The leak group of each image: images that look alike are in one, numbered from 0 without gaps.
+
+    Args:
+        hashes: the fine perceptual hash of each, 32 bytes.
+        sha256: of the bytes of each, by which they are put in order.
+    """
+    keys = sorted(hashes, key=lambda key: sha256[key])
     if not keys:
         return {}
-    near = near_pairs(packed([pictures.hashes[key] for key in keys]), LEAK_BITS, LEAK_BITS_FINE)
+    near = near_pairs(packed([hashes[key] for key in keys]), LEAK_BITS, LEAK_BITS_FINE)
     first = heads(len(keys), ((int(a), int(b)) for a, b in near))
     numbers: dict[int, int] = {}
     return {key: numbers.setdefault(head, len(numbers)) for key, head in zip(keys, first, strict=True)}
+
+
+def said_groups(rows: pd.DataFrame) -> dict[str, str]:
+    """The `leak_group` that a dataset gives its images, of those that have one."""
+    if "leak_group" not in rows:
+        return {}
+    given = rows.dropna(subset=["leak_group"])
+    return dict(zip(given["image"], given["leak_group"].astype(str), strict=True))
 
 
 def joined_groups(alike: Mapping[str, int], said: Mapping[str, str]) -> dict[str, int]:

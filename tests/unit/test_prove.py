@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.anyset import open_anyset
-from pipeline.audit.pictures import look_at
+from pipeline.audit.pictures import Looks, look_at
 from pipeline.prove import (
     Encoded,
     arms_of,
@@ -22,6 +23,7 @@ from pipeline.prove import (
     write_proof,
 )
 from pipeline.prove.arms import draw
+from pipeline.prove.proof import Figure
 from pipeline.workspace import Silent
 from schemas.errors import InputError
 from tests.images import encoded as bytes_of
@@ -121,6 +123,41 @@ def test_rows_whose_picture_is_trained_on_are_not_tested(tmp_path: Path) -> None
     assert (sum(proof.tested[0].rows.values()), proof.tested[0].copies) == (60, 20)
     with pytest.raises(InputError, match="no row to test on; name another dataset with --on"):
         prove(arms_of(ours), [ours], Silent(), seeds=(0,))
+
+
+def test_copies_of_a_picture_are_one_observation(tmp_path: Path) -> None:
+    ours = embedded(tmp_path / "a", "ours", 160, seed=1)
+    tested = embedded(tmp_path / "b", "tested", 80, seed=2, first_image=1000)
+    twice = copied(tmp_path / "b", tested)
+    random = np.random.default_rng(0)
+    seen = {key: replace(look, hash=random.bytes(32)) for key, look in twice.looks.seen.items()}
+    unlike = replace(twice, looks=Looks(seen, {}))
+    named = replace(
+        unlike, rows=unlike.rows.assign(leak_group=unlike.rows["image"].str.removeprefix("copy-"))
+    )
+    proof = prove(arms_of(ours)[:1], [tested, twice, named, unlike], Silent(), seeds=(0,))
+    once, again, said, apart = (cell.figures["AUC"] for cell in proof.cells)
+    assert sum(proof.tested[1].rows.values()) == 160
+    assert again == said == once
+    assert width(apart) < 0.85 * width(once)
+
+
+def copied(folder: Path, tested: Encoded) -> Encoded:
+    """Every row a second time, with a copy of its picture under another name."""
+    rows = json.loads((folder / "holisafe_bench.json").read_text())
+    for name in {row["image"] for row in rows}:
+        (folder / "images" / f"copy-{name}").write_bytes((folder / "images" / name).read_bytes())
+    again = [row | {"id": row["id"] + len(rows), "image": f"copy-{row['image']}"} for row in rows]
+    (folder / "holisafe_bench.json").write_text(json.dumps(rows + again))
+    found = open_anyset(str(folder))
+    image, text, unsafe = (np.concatenate([a, a]) for a in (tested.image, tested.text, tested.unsafe))
+    return Encoded("copied", found, found.rows, image, text, unsafe, look_at(found, Silent()), 0)
+
+
+def width(figure: Figure) -> float:
+    assert figure.low is not None
+    assert figure.high is not None
+    return figure.high - figure.low
 
 
 def test_too_little_to_learn_from_is_told(tmp_path: Path) -> None:

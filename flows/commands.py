@@ -75,14 +75,17 @@ def write_profile(root: Path, name: str, *, overwrite: bool) -> None:
 
 def build_workspace(root: Path) -> None:
     """Run what is not fresh, then show the cells and where everything is."""
+    from pipeline.extras import needs
     from pipeline.runner import is_fresh
-    from pipeline.stages import STAGES
+    from pipeline.stages import STAGES, modules_of
 
     workspace = open_workspace(root)
     # Decided before Prefect is imported, which alone takes seconds.
     if all(is_fresh(workspace, stage) for stage in STAGES.values()):
         OUT.print("Nothing has changed: no stage to run, no call to make.")
     else:
+        # What a late stage would miss is told before hours of other work.
+        needs("prefect", *modules_of(workspace.params))
         from flows.build import build
 
         ran = build(root)

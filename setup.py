@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 class WithTemplate(build_py):
@@ -18,10 +18,10 @@ class WithTemplate(build_py):
         super().run()
         if self.editable_mode:
             return
-        parts = runpy.run_path(str(HERE / "pipeline" / "template.py"))["PARTS"]
-        target = Path(self.build_lib) / "pipeline" / "template"
+        template = runpy.run_path(str(HERE / "pipeline" / "template.py"))
+        target = Path(self.build_lib) / template["FOLDER"].relative_to(HERE)
         shutil.rmtree(target, ignore_errors=True)
-        for part in parts:
+        for part in template["PARTS"]:
             (target / part).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (HERE / part).is_dir() else shutil.copyfile
             copy(HERE / part, target / part)

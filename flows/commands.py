@@ -45,7 +45,9 @@ def open_workspace(root: Path) -> Workspace:
     from pipeline.workspace import Workspace
 
     if not (root / "params.yaml").exists():
-        raise InputError(f"{root}: no params.yaml here; run this in the folder of a build")
+        raise InputError(
+            f"{root}: no params.yaml here; run this in the folder of a build, or make one by `holisafe init`"
+        )
     workspace = Workspace(root)
     workspace.check()
     return workspace

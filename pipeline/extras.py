@@ -65,6 +65,5 @@ def missing(error: ImportError) -> InputError | None:
 def _told(modules: Iterable[str]) -> InputError:
     extras = ",".join(sorted({_EXTRA_OF[name] for name in modules}))
     return InputError(
-        f"this needs {', '.join(modules)}, which is not installed; "
-        f"run: pip install 'holisafe-pipeline[{extras}]'"
+        f"not installed here: {', '.join(modules)}; run: pip install 'holisafe-pipeline[{extras}]'"
     )

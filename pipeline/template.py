@@ -1,7 +1,7 @@
 """A workspace to begin in, out of the files that come with the package.
 
-The files stand at the top of the repository. setup.py copies those that `PARTS` names into a wheel, as
-`pipeline/template/`; an editable installation finds them where they stand.
+The files stand at the top of the repository. setup.py copies those that `PARTS` names into a wheel, to
+`FOLDER`; an editable installation finds them where they stand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS: Final = (
 )
 """The files and folders of a workspace that people may change, but for params.yaml, which is a profile."""
 
-FOLDER: Final = Path(__file__).with_name("template")
+FOLDER: Final = Path(__file__).with_name("workspace_files")
 """Where they are in a wheel."""
 
 PARAMS: Final = "params.yaml"

@@ -37,8 +37,7 @@ def test_what_is_not_installed_is_told_with_its_extras(monkeypatch: pytest.Monke
     with pytest.raises(InputError) as told:
         needs("accelerate", "peft", "torch")
     assert str(told.value) == (
-        "this needs peft, torch, which is not installed; "
-        "run: pip install 'holisafe-pipeline[models,safellava]'"
+        "not installed here: peft, torch; run: pip install 'holisafe-pipeline[models,safellava]'"
     )
 
 

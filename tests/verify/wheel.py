@@ -68,11 +68,12 @@ def build_wheel(scratch: Path) -> Path:
 
 def check_contents(wheel: Path) -> None:
     """Every file of the packages is in it, and every file of a workspace."""
-    from pipeline.template import PARTS
+    from pipeline.template import FOLDER, PARTS
 
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    wanted = {*tracked(*PACKAGES), *(f"pipeline/template/{name}" for name in tracked(*PARTS))}
+    inside = FOLDER.relative_to(REPOSITORY)
+    wanted = {*tracked(*PACKAGES), *(f"{inside}/{name}" for name in tracked(*PARTS))}
     if lacking := sorted(wanted - names):
         raise SystemExit(f"{wheel.name} lacks {len(lacking)} files, such as {', '.join(lacking[:5])}")
     print(f"{wheel.name}: {len(names):,} files, {wheel.stat().st_size / 2**20:.1f} MiB")

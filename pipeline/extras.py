@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Final
 
@@ -62,7 +62,7 @@ def missing(error: ImportError) -> InputError | None:
     return _told([module]) if module in _EXTRA_OF else None
 
 
-def _told(modules: Iterable[str]) -> InputError:
+def _told(modules: Sequence[str]) -> InputError:
     extras = ",".join(sorted({_EXTRA_OF[name] for name in modules}))
     return InputError(
         f"not installed here: {', '.join(modules)}; run: pip install 'holisafe-pipeline[{extras}]'"

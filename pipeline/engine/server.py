@@ -19,7 +19,6 @@ from typing import Self
 from filelock import FileLock
 
 from pipeline.engine.endpoint import Connection, ServerDiedError, Terms
-from pipeline.extras import needs
 
 __all__ = ["LlamaServer"]
 
@@ -58,11 +57,7 @@ class LlamaServer:
             ctx_size: tokens of prompt and answer together.
             gpu_layers: layers on a GPU, where llama.cpp was built for one.
             start_timeout_s: how long loading may take.
-
-        Raises:
-            InputError: when xllamacpp is not installed, which the server's own process would find out.
         """
-        needs("xllamacpp")
         self.backend_id = f"sha256:{sha256}"
         self._weights = weights
         self._log = log

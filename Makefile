@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults clean install install-dev models lock lmms-eval
+.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval
 
 run: install models
 	$(BIN)/holisafe build
@@ -28,6 +28,10 @@ verify: install-dev models
 # As root on Linux: a build that is stopped, loses its model server and fills its disk, and then ends.
 faults: install-dev models
 	$(BIN)/python tests/verify/faults.py
+
+# The wheel in an environment of its own: a workspace out of it, and the first stages.
+wheel: install-dev
+	$(BIN)/python tests/verify/wheel.py
 
 # lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
 lmms-eval: install-dev

@@ -45,7 +45,9 @@ def open_workspace(root: Path) -> Workspace:
     from pipeline.workspace import Workspace
 
     if not (root / "params.yaml").exists():
-        raise InputError(f"{root}: no params.yaml here; run this in the folder of a build")
+        raise InputError(
+            f"{root}: no params.yaml here; run this in the folder of a build, or make one by `holisafe init`"
+        )
     workspace = Workspace(root)
     workspace.check()
     return workspace
@@ -75,14 +77,17 @@ def write_profile(root: Path, name: str, *, overwrite: bool) -> None:
 
 def build_workspace(root: Path) -> None:
     """Run what is not fresh, then show the cells and where everything is."""
+    from pipeline.extras import needs
     from pipeline.runner import is_fresh
-    from pipeline.stages import STAGES
+    from pipeline.stages import STAGES, modules_of
 
     workspace = open_workspace(root)
     # Decided before Prefect is imported, which alone takes seconds.
     if all(is_fresh(workspace, stage) for stage in STAGES.values()):
         OUT.print("Nothing has changed: no stage to run, no call to make.")
     else:
+        # What a late stage would miss is told before hours of other work.
+        needs("prefect", *modules_of(workspace.params))
         from flows.build import build
 
         ran = build(root)

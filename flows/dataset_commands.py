@@ -44,7 +44,10 @@ def audit_dataset(
     from flows.progress import RichProgress
     from pipeline.audit import audit_anyset
     from pipeline.audit.headlines import headlines
+    from pipeline.extras import needs
 
+    if embed:  # told before all images are looked at
+        needs("open_clip", "torch", "transformers")
     with RichProgress("audit") as progress:
         metrics = audit_anyset(
             place,

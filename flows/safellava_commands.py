@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from flows.figures import percent_cell
+from pipeline.extras import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_models", "fold_dataset", "make_mini", "predict_dataset", "train_model"]
 
 OUT = Console()
-EXTRA = "pip install 'holisafe-pipeline[safellava]'"
 LIVE = "dvclive"
 
 
 def make_mini(out: Path, language: str, grid: int, seed: int) -> None:
     """Write SafeLLaVA-mini, untrained."""
-    _needs("gguf")
+    needs("gguf", "torch", "transformers")
     from pipeline.safellava.mini import build_mini
 
     model = build_mini(out, language=language, grid=grid, seed=seed)
@@ -57,7 +57,7 @@ def train_model(
     dry_run: bool,
 ) -> None:
     """Train, or say what it would come to."""
-    _needs("accelerate", "peft")
+    needs("accelerate", "peft", "torch", "transformers")
     import torch
 
     from flows.progress import RichProgress
@@ -165,7 +165,7 @@ def predict_dataset(
 
 def fold_dataset(root: Path, dataset: str, out: Path, groups: Groups, seed: int) -> None:
     """Train heads in folds, and show the table."""
-    _needs("sklearn")
+    needs("sklearn", "torch", "transformers")
     from flows.progress import RichProgress
     from pipeline.anyset import open_anyset
     from pipeline.encoders import load_image_encoder
@@ -196,7 +196,7 @@ def evaluate_models(
     attention: int,
 ) -> None:
     """Judge heads, and show the table."""
-    _needs("sklearn")
+    needs("sklearn", "torch", "transformers")
     from flows.progress import RichProgress
     from pipeline.safellava.evaluate import evaluate
     from pipeline.workspace import Workspace
@@ -321,12 +321,3 @@ def _checked(root: Path) -> Workspace:
     workspace = Workspace(root)
     workspace.check()
     return workspace
-
-
-def _needs(*packages: str) -> None:
-    from importlib.util import find_spec
-
-    from schemas.errors import InputError
-
-    if lacking := [name for name in packages if find_spec(name) is None]:
-        raise InputError(f"this command needs {', '.join(lacking)}; run: {EXTRA}")

@@ -14,7 +14,7 @@ from pipeline.workspace import Progress, Workspace
 from schemas.params import Params
 from schemas.reviews import REVIEWS
 
-__all__ = ["STAGES", "Stage"]
+__all__ = ["STAGES", "Stage", "modules_of"]
 
 IMAGE_ENCODER = "efficientnet-lite2"
 RunStage = Callable[[Workspace, Path, Progress], None]
@@ -181,3 +181,18 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
+
+
+def modules_of(params: Params) -> list[str]:
+    """What a build with these params imports that is not of the core."""
+    asked = [said for s in STAGES.values() for q in s.questions for said in params.voters(q).values()]
+    found = {"datasets", "faker"}
+    if asked:
+        found |= {"aiohttp", "openai"}
+    if any(said.kind == "embedded" for said in asked):
+        found.add("xllamacpp")
+    if params.annotators.trained or params.annotators.safety_head:
+        found |= {"open_clip", "torch", "transformers"}
+    if "faces" in params.curate.signals:
+        found.add("onnx")
+    return sorted(found)

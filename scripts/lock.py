@@ -14,6 +14,9 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+RUN = ("build", "models", "gpu", "postgres")
+"""The extras whose packages `make run` installs, beside the core."""
+
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
@@ -32,6 +35,12 @@ def resolve(requirements: list[str], constraints: Path | None) -> list[str]:
 def main() -> None:
     """Resolve both sets and write both files."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    run = [
+        *project["dependencies"],
+        # An extra may name another one of ours, which is here anyway.
+        *(want for extra in RUN for want in extras[extra] if not want.startswith(f"{project['name']}[")),
+    ]
     build = tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder) / "here.txt"
@@ -40,10 +49,8 @@ def main() -> None:
         )
         here.write_text(frozen.stdout)
         constraints = None if "--upgrade" in sys.argv else here
-        core = resolve([*project["dependencies"], *build], constraints)
-        everything = resolve(
-            [*project["dependencies"], *build, *project["optional-dependencies"]["dev"]], constraints
-        )
+        core = resolve([*run, *build], constraints)
+        everything = resolve([*run, *build, *extras["dev"]], constraints)
     Path("requirements.lock").write_text("\n".join(core) + "\n")
     Path("requirements-dev.lock").write_text("\n".join(p for p in everything if p not in core) + "\n")
     print(f"{len(core)} packages, and {len(everything) - len(core)} for development")

@@ -51,6 +51,13 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"holisafe: {error}\n")
         raise SystemExit(2) from error
+    except ImportError as error:
+        from pipeline.extras import missing
+
+        if (told := missing(error)) is None:
+            raise
+        sys.stderr.write(f"holisafe: {told}\n")
+        raise SystemExit(2) from error
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise

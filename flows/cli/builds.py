@@ -1,4 +1,4 @@
-"""Commands of a build: run it, plan it, its weights and profiles."""
+"""Commands of a build: its folder, run it, plan it, its weights and profiles."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ __all__ = ["commands", "models", "profile"]
 commands = typer.Typer()
 models = typer.Typer(help="The weights that the embedded profile uses.", no_args_is_help=True)
 profile = typer.Typer(help="Whole params files to begin with.", no_args_is_help=True)
+
+
+@commands.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Made if it is not there.")] = HERE,
+) -> None:
+    """Make a folder a workspace: params, taxonomy, prompts and seed images, ready for `holisafe build`."""
+    from flows.workspace_commands import begin_workspace
+
+    begin_workspace(folder)
 
 
 @commands.command()

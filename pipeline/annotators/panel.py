@@ -37,6 +37,7 @@ from pipeline.annotators.llm import (
 from pipeline.annotators.pixels import EncoderAnnotator, NudityAnnotator
 from pipeline.annotators.prompt import load_prompt
 from pipeline.annotators.safety_head import SafetyHeadAnnotator, load_safety_head
+from pipeline.extras import needs
 from pipeline.stages import STAGES
 from schemas.errors import InputError
 from schemas.params import HARM_PROMPT, VOTED, Trained
@@ -291,7 +292,7 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
     """The endpoint that params name; nothing is started or sent.
 
     Raises:
-        InputError: when its key or its script is missing.
+        InputError: when its key, its script or its server's package is missing.
         ModelMissingError: when its weights are.
     """
     from pipeline.engine import LlamaServer, RemoteEndpoint
@@ -299,6 +300,7 @@ def open_endpoint(workspace: Workspace, name: str) -> LlamaServer | RemoteEndpoi
 
     said = workspace.params.endpoints[name]
     if said.kind == "embedded":
+        needs("xllamacpp")  # which its own process would find out
         return LlamaServer(
             locate(said.model),
             model_sha256(said.model),

@@ -32,6 +32,7 @@ from pipeline.encoders._common import (
     unit,
 )
 from pipeline.encoders.text import TextEncoder
+from pipeline.extras import needs
 from pipeline.parallel import usable_cores
 
 if TYPE_CHECKING:
@@ -274,4 +275,5 @@ def load_image_encoder() -> ImageEncoder:
     """Load the default encoder from the local model store, with the head that ships with the package."""
     from pipeline.models import locate
 
+    needs("open_clip", "torch", "transformers")
     return ImageEncoder(locate("efficientnet-lite2"), locate("all-minilm-l6-v2"))

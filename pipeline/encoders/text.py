@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.encoders._common import FloatArray, fingerprint, fixed_threads, padded, quiet, require, unit
+from pipeline.extras import needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,4 +89,5 @@ def load_text_encoder() -> TextEncoder:
     """Load MiniLM from the local model store."""
     from pipeline.models import locate
 
+    needs("open_clip", "torch", "transformers")
     return TextEncoder(locate("all-minilm-l6-v2"))

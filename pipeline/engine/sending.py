@@ -28,6 +28,7 @@ from pipeline.engine.cache import CallCache, Record
 from pipeline.engine.endpoint import Endpoint, EndpointError
 from pipeline.engine.limits import Limiter, retry_after
 from pipeline.engine.request import FORMS, Form, ImageRequest, Message, Request
+from pipeline.extras import needs
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -116,6 +117,7 @@ class Sender:
         keep: Callable[[bytes], str] | None,
     ) -> None:
         """Bind it; nothing is started or sent."""
+        needs("aiohttp", "openai")
         self.warm: Sequence[Message] | None = None
         self._before: bytes | None = None
         """How the last item began after the prefix that is warm; None where it has not been sent yet."""

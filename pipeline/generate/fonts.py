@@ -47,7 +47,7 @@ def _path(face: str) -> Path:
     package, _, rest = _FILES[face].partition("/")
     spec = find_spec(package)  # finds without importing: matplotlib itself is slow to import
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"the font {face!r} comes with the package {package!r}: install it")
+        raise ModuleNotFoundError(f"the font {face!r} comes with {package!r}: install it", name=package)
     return Path(spec.submodule_search_locations[0]) / rest
 
 

@@ -1,0 +1,2 @@
+-- Run once, when the volume of PostgreSQL is empty: the call cache beside Prefect's own database.
+CREATE DATABASE calls;

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults clean install install-dev models lock lmms-eval
+.PHONY: run test verify faults bench clean install install-dev models lock lmms-eval
 
 run: install models
 	$(BIN)/holisafe build
@@ -28,6 +28,13 @@ verify: install-dev models
 # As root on Linux: a build that is stopped, loses its model server and fills its disk, and then ends.
 faults: install-dev models
 	$(BIN)/python tests/verify/faults.py
+
+# Everything that is measured (docs/performance.md), on a machine that does nothing else: one to two hours.
+# With BENCH='--only engine' some of it.
+BENCH := --history
+bench: install-dev models
+	$(BIN)/python -m benchmarks $(BENCH); code=$$?; \
+	  $(BIN)/python -m benchmarks --table docs/performance.md && exit $$code
 
 # lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
 lmms-eval: install-dev

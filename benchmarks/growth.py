@@ -16,6 +16,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,9 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ingest import resident
 from benchmarks.rehearsal import HOLISAFE, REPOSITORY, endpoint, requests, workspace
-from benchmarks.surroundings import environment
+from benchmarks.surroundings import environment, resident
 from pipeline.store import write_json
 
 Result = dict[str, Any]
@@ -65,11 +65,15 @@ def measured(root: Path) -> Result:
         build = subprocess.Popen(
             [HOLISAFE, "build"], cwd=root, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
         )
-        while build.poll() is None:
-            held = list(resident(build.pid))
-            one, together = max([one, *held]), max(together, sum(held))
-            with suppress(subprocess.TimeoutExpired):
-                build.wait(SAMPLE_S)
+        try:
+            while build.poll() is None:
+                held = list(resident(build.pid))
+                one, together = max([one, *held]), max(together, sum(held))
+                with suppress(subprocess.TimeoutExpired):
+                    build.wait(SAMPLE_S)
+        finally:
+            if build.poll() is None:  # whoever stops the measurement stops the build
+                os.killpg(build.pid, signal.SIGKILL)
     seconds = time.monotonic() - began
     if build.returncode:
         raise SystemExit(f"the build failed:\n{log.read_text()[-2000:]}")

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +28,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.dedup.pictures import picture
-from benchmarks.surroundings import environment, last_line
+from benchmarks.surroundings import environment, last_line, resident
 from pipeline.curate import run
 from pipeline.store import TableWriter, read_rows, sha256_bytes, write_json
 from pipeline.workspace import Silent, Workspace
@@ -94,15 +93,6 @@ def kept(folder: Path) -> int:
     if reasons.keys() - {"near-duplicate", "would leak across the split"}:
         raise SystemExit(f"images were not taken in: {dict(reasons)}")
     return sum(1 for _ in read_rows(folder / "images.parquet", ["image_id"]))
-
-
-def resident(group: int) -> Iterator[int]:
-    """Resident pages of each process of a group."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # a process that has ended since
-            fields = stat.read_bytes().rpartition(b")")[2].split()
-            if int(fields[2]) == group:
-                yield int(fields[21])
 
 
 def measured(root: Path, count: int) -> Result:

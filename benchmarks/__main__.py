@@ -121,6 +121,8 @@ def main(argv: Sequence[str] | None = None, entries: Sequence[Entry] = ENTRIES) 
     busy = where["load_before"] > where["cores"] / 2
     if busy:
         print(f"others use this machine (load {where['load_before']:.1f}): times will be worse", flush=True)
+    if args.quick:
+        print("small sizes: figures are smaller than their names say, and held to nothing", flush=True)
     rows: list[Row] = []
     for entry in chosen:
         if args.quick and entry.quick is None:

@@ -132,7 +132,7 @@ def points_of(points: Points, report: Mapping[str, Any]) -> list[tuple[int, dict
 
 
 def _row(entry: Entry, metric: Metric, report: Mapping[str, Any], quick: bool) -> Row:
-    bound = bound_of(metric)
+    bound = "" if quick else bound_of(metric)
     try:
         value = float(at(report, metric.where))
     except (KeyError, TypeError, ValueError):
@@ -140,7 +140,7 @@ def _row(entry: Entry, metric: Metric, report: Mapping[str, Any], quick: bool) -
         return Row(
             entry.name, metric.label, None, bound, False, metric.timed, f"no number at {place} in its figures"
         )
-    judged = None if quick or not bound else held(metric, value)
+    judged = held(metric, value) if bound else None
     return Row(entry.name, metric.label, value, bound, judged, metric.timed)
 
 

@@ -141,7 +141,7 @@ def test_a_bound_that_only_the_entry_knows_is_not_lost(tmp_path: Path) -> None:
 def test_small_sizes_are_not_held_to_bounds(tmp_path: Path) -> None:
     then = "assert sys.argv[2] == '--small'; sys.exit(1)"
     rows = run_entry(entry({"a": {"per_s": 1}}, SPEED, then=then, quick=("--small",)), tmp_path, quick=True)
-    assert [(row.value, row.held) for row in rows] == [(1, None)]
+    assert [(row.value, row.bound, row.held) for row in rows] == [(1, "", None)]
 
 
 def test_a_folder_takes_its_place_in_the_command(tmp_path: Path) -> None:

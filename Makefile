@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval
+.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval bench
 
 run: install models
 	$(BIN)/holisafe build
@@ -32,6 +32,13 @@ faults: install-dev models
 # The wheel in an environment of its own: a workspace out of it, and the first stages.
 wheel: install-dev
 	$(BIN)/python tests/verify/wheel.py
+
+# Everything that is measured (docs/performance.md), on a machine that does nothing else: one to two hours.
+# With BENCH='--only engine' some of it.
+BENCH := --history
+bench: install-dev models
+	$(BIN)/python -m benchmarks $(BENCH); code=$$?; \
+	  $(BIN)/python -m benchmarks --table docs/performance.md && exit $$code
 
 # lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
 lmms-eval: install-dev

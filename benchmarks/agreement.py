@@ -1,7 +1,7 @@
 """Agreement: published coefficients come out, and a million votes are measured in time.
 
     python -m benchmarks.agreement --reference DIR
-    python -m benchmarks.agreement --size [--votes 1000000] [--values 3] [--annotators 6] [--scale nominal]
+    python -m benchmarks.agreement --size [--votes 1000000 …] [--values 3] [--annotators 6] [--scale nominal]
         [--groups 0] [--rounds 1000] [--out FILE]
 
 `--reference` names a folder with rating tables and `expected_irrcac_python.json`: a list of `dataset`,
@@ -136,11 +136,11 @@ def check_references(folder: Path) -> bool:
     return not missed and matched > 0
 
 
-def write_votes(path: Path, options: argparse.Namespace) -> None:
+def write_votes(path: Path, votes: int, options: argparse.Namespace) -> None:
     """Votes of annotators that see an item's value through noise, four an item, some missing."""
     rng = np.random.default_rng(7)
     each = min(4, options.annotators)
-    items = -(-options.votes // each)
+    items = -(-votes // each)
     truth = rng.integers(0, options.values, items)
     names = [f"value{k:03}" if options.scale == "nominal" else str(k) for k in range(options.values)]
     families = ["qwen", "llama", "people:a", "people:b"]
@@ -152,7 +152,7 @@ def write_votes(path: Path, options: argparse.Namespace) -> None:
         for item in range(items):
             noise = rng.random(each)
             other = rng.integers(0, options.values, each)
-            for turn in range(min(each, options.votes - written)):
+            for turn in range(min(each, votes - written)):
                 voter = (item + turn) % options.annotators
                 value = "" if noise[turn] < 0.05 else names[other[turn] if noise[turn] < 0.3 else truth[item]]
                 row = [f"item-{item:08}", f"annotator-{voter}", value, families[voter % 4], options.scale]
@@ -160,11 +160,11 @@ def write_votes(path: Path, options: argparse.Namespace) -> None:
                 written += 1
 
 
-def measure_size(options: argparse.Namespace) -> dict[str, Any]:
+def measure_size(votes: int, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and memory of a process that measures a file of votes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "votes.csv"
-        write_votes(path, options)
+        write_votes(path, votes, options)
         command = [sys.executable, "-m", "benchmarks.agreement", "--file", str(path)]
         done = subprocess.run(
             [*command, "--rounds", str(options.rounds)], capture_output=True, text=True, check=True
@@ -191,7 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--size", action="store_true")
-    parser.add_argument("--votes", type=int, default=1_000_000)
+    parser.add_argument("--votes", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--values", type=int, default=3)
     parser.add_argument("--annotators", type=int, default=6)
     parser.add_argument("--scale", choices=("nominal", "ordinal", "interval"), default="nominal")
@@ -203,10 +203,12 @@ def main() -> int:
     if options.file:
         measure_file(options.file, options.rounds)
     if options.size:
-        result = measure_size(options)
-        print(json.dumps(result))
+        where, sizes = environment(["numpy", "pandas"]), []
+        for votes in sorted(options.votes):
+            sizes.append(measure_size(votes, options))
+            print(json.dumps(sizes[-1]), flush=True)
         if options.out:
-            write_json(options.out, {"environment": environment(), **result})
+            write_json(options.out, {"environment": where, "sizes": sizes, "largest": sizes[-1]})
     return 0 if options.reference is None or check_references(options.reference) else 1
 
 

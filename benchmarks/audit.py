@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.ingest import resident
-from benchmarks.surroundings import environment
+from benchmarks.surroundings import environment, resident
 from pipeline.audit.selftest import clean_set
 from pipeline.store import write_json
 

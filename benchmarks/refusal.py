@@ -1,6 +1,6 @@
 """How good are the judges of refusals? Completions that people labelled, each judge, each file.
 
-    python -m benchmarks.refusal FOLDER [--json OUT] [--no-speed]
+    python -m benchmarks.refusal FOLDER [--out FILE] [--no-speed]
 
 FOLDER holds XSTest's completions as its authors publish them (scripts/fit_refusal_weights.py). `refusal` is
 measured by five folds: weights for a prompt come from the answers to other prompts. Beside it stand the
@@ -64,7 +64,7 @@ def main() -> None:
     """Measure, print, say whether the bounds hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", "--json", type=Path, help="where to write all figures as JSON")
     parser.add_argument("--no-speed", action="store_true", help="where others use the machine, too")
     args = parser.parse_args()
     sets = load(args.folder)
@@ -98,8 +98,8 @@ def main() -> None:
         for name, least in LEAST_SPEED.items()
         if speeds.get(name, least) < least
     ]
-    if args.json:
-        write_json(args.json, {"figures": figures, "speeds": {k: round(v) for k, v in speeds.items()}})
+    if args.out:
+        write_json(args.out, {"figures": figures, "speeds": {k: round(v) for k, v in speeds.items()}})
     if broken:
         raise SystemExit("\n".join(broken))
     print("all bounds hold")

@@ -1,6 +1,6 @@
 """A build at the paper's size against scripted endpoints: does it fill every cell, and what does growth cost?
 
-    python -m benchmarks.rehearsal [--scale 1.0] [--kills 10] [--keep FOLDER]
+    python -m benchmarks.rehearsal [--scale 1.0] [--kills 10] [--keep FOLDER] [--out FILE]
 
 Builds the profile `rehearsal`, then builds it a second time and kills that (kill -9) again and again, then
 adds a subcategory, then changes one sentence of a policy. Prints what it measured and ends with exit code 1
@@ -32,6 +32,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
+
+from benchmarks.surroundings import environment
+from pipeline.store import write_json
 
 REPOSITORY = Path(__file__).parent.parent
 HOLISAFE = str(Path(sys.executable).with_name("holisafe"))
@@ -248,7 +251,9 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="times quotas and cards")
     parser.add_argument("--kills", type=int, default=10, help="how often the second build is killed")
     parser.add_argument("--keep", type=Path, help="an empty folder to work in, which stays")
+    parser.add_argument("--out", type=Path, help="where to write all figures as JSON")
     given = parser.parse_args()
+    report: dict[str, Any] = {"environment": environment(("dvc", "prefect", "pyarrow")), "scale": given.scale}
     full = given.scale == 1.0
     root = given.keep or Path(tempfile.mkdtemp(prefix="holisafe-rehearsal-"))
     with endpoint() as port:
@@ -263,12 +268,15 @@ def main() -> int:
         wrong = off(first)
         check(not full or not wrong, "cells more than 2 % from their quota", wrong or "none")
         before = digests(first)
+        report |= {"minutes": seconds / 60, "peak_gb": peak, "pairs": rows, "calls": made}
+        report |= {"cells_off": len(wrong)}
 
         second = workspace(root / "second", port, given.scale)
         hit = killed_builds(second, given.kills, seconds)
         build(second)
         differs = {name for name, sha in digests(second).items() if before.get(name) != sha}
         check(not differs, f"files that differ after {hit} kills", sorted(differs)[:5] or "none")
+        report |= {"kills": hit, "files_that_differ": len(differs)}
         shutil.rmtree(second)
 
         shutil.copytree(first / "data/dataset", root / "before")
@@ -284,6 +292,8 @@ def main() -> int:
         print("diff:", differences(root / "before", first / "data/dataset"))
         own = calls_of(first, ADDED)
         check(calls == own, f"calls for the subcategory (its own cells rest on {own})", calls)
+        report |= {"files_moved": len(moved), "calls_of_a_class": own, "calls_beyond_own": calls - own}
+        report |= {"growth_share": grown / seconds}
         check(
             not full or grown <= TENTH * seconds,
             "its time, as a share of the full build's",
@@ -309,6 +319,9 @@ def main() -> int:
             f"calls that are then made ({expected} decided by it)",
             asked,
         )
+        report |= {"calls_of_a_policy": expected, "calls_told": told, "calls_made": asked}
+    if given.out:
+        write_json(given.out, report | {"missed": misses})
     if given.keep is None:
         shutil.rmtree(root)
     return 1 if misses else 0

@@ -38,6 +38,11 @@ def failed(found: list[Outcome]) -> list[str]:
     return worse
 
 
+def least_recall(found: list[Outcome]) -> float:
+    """The least recall of flipped labels, of those that are found alone."""
+    return min(o.recall or 0.0 for o in found if o.found_by in ALONE)
+
+
 def short(found: list[Outcome]) -> float:
     """By how much the recall of flipped pairs misses what the features allow."""
     o = next(o for o in found if o.planted == "labels of pairs flipped" and o.found_by == "noise by query")
@@ -57,13 +62,14 @@ def main() -> None:
     found, seconds = measured(arguments.pairs, arguments.seed)
     print_table(found)
     print(f"{arguments.pairs} pairs: {seconds:.1f} s")
-    worse, missing = failed(found), [short(found)]
+    worse, missing, least = failed(found), [short(found)], [least_recall(found)]
     alarms = {}
     for seed in range(arguments.seeds):
         further, _ = measured(arguments.pairs, 1000 + seed)
         named = [f"{o.found_by}: {o.reason}" for o in further if o.planted == "nothing" and o.named]
         worse += [f"seed {1000 + seed}: {w}" for w in failed(further)]
         missing.append(short(further))
+        least.append(least_recall(further))
         if named:
             alarms[str(1000 + seed)] = named
         print(f"seed {1000 + seed}: {named or 'nothing named that was not planted'}", flush=True)
@@ -85,7 +91,9 @@ def main() -> None:
                 "outcomes": [asdict(o) for o in found],
                 "sets": arguments.seeds,
                 "mean_recall_short_of_ideal": round(mean, 4),
+                "least_recall": min(least),
                 "false_alarms": alarms,
+                "sets_with_a_false_alarm": len(alarms),
                 "worse_than_wanted": worse,
             },
         )

@@ -1,6 +1,6 @@
 """How far the surface of pictures gives their label away: statistics of pixels, file, source; no content.
 
-    python -m benchmarks.surface DATASET [--most 0.60] [--seed 0]
+    python -m benchmarks.surface DATASET [--most 0.60] [--seed 0] [--out FILE]
 
 DATASET is whatever `holisafe audit` opens. A logistic regression guesses whether a picture is unsafe, judged
 on pictures of leak groups that it did not see (`leak_group` of a `holisafe_bench.json`, else the image). The
@@ -25,6 +25,7 @@ from PIL import Image
 from pipeline.anyset import AnySet, open_anyset
 from pipeline.audit.judging import auc, auc_draws, held_out, interval95
 from pipeline.audit.logistic import NumberModel
+from pipeline.store import write_json
 
 MOST = 0.60
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -155,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("dataset")
     parser.add_argument("--most", type=float, default=MOST, help="largest AUC that is passed")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="where to write all figures as JSON")
     args = parser.parse_args(argv)
     seen = surface(open_anyset(args.dataset))
     print(
@@ -162,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{seen.unreadable} unreadable"
     )
     print(f"{'what is looked at':24}{'numbers':>8}{'AUC':>7}   95 %")
-    worst = 0.0
+    worst, tables = 0.0, {}
     for name, numbers in (
         ("source and extension", seen.source),
         ("file and shape", seen.file),
@@ -171,8 +173,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         value, low, high = guessed(numbers, seen, args.seed)
         worst = max(worst, value)
+        tables[name] = {"numbers": numbers.shape[1], "auc": value, "low": low, "high": high}
         print(f"{name:24}{numbers.shape[1]:>8}{value:>7.3f}   {low} to {high}")
     print(f"{'above' if worst > args.most else 'at most'} {args.most}")
+    if args.out:
+        write_json(args.out, {"images": len(seen.unsafe), "unreadable": seen.unreadable, "tables": tables})
     return int(worst > args.most)
 
 

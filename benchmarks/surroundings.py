@@ -7,13 +7,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FailedError", "Installed", "environment", "install", "last_line"]
+__all__ = ["FailedError", "Installed", "environment", "install", "last_line", "resident"]
 
 
 class FailedError(Exception):
@@ -63,6 +64,15 @@ def install(name: str, pins: Sequence[str], envs: Path) -> Installed:
         pinned.write_text(wanted)
     listed = subprocess.run([*pip, "list", "--format", "json"], capture_output=True, text=True)
     return Installed(python, {each["name"]: each["version"] for each in json.loads(listed.stdout)})
+
+
+def resident(group: int) -> Iterator[int]:
+    """Resident pages of each process of a group."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # a process that has ended since
+            fields = stat.read_bytes().rpartition(b")")[2].split()
+            if int(fields[2]) == group:
+                yield int(fields[21])
 
 
 def last_line(text: str) -> str:

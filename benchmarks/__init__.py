@@ -1,0 +1,1 @@
+"""What is measured of the pipeline; `python -m benchmarks` measures all of it (docs/performance.md)."""

@@ -83,9 +83,11 @@ def build_workspace(root: Path) -> None:
     if all(is_fresh(workspace, stage) for stage in STAGES.values()):
         OUT.print("Nothing has changed: no stage to run, no call to make.")
     else:
+        from flows.at_prefect import at_prefect
         from flows.build import build
 
-        ran = build(root)
+        with at_prefect():
+            ran = build(root)
         _commit_to_dvc(root)
         OUT.print(f"Ran {', '.join(ran)}.")
     show_result(workspace)

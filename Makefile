@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults clean install install-dev models lock lmms-eval
+.PHONY: run test verify faults chaos clean install install-dev models lock lmms-eval
 
 run: install models
 	$(BIN)/holisafe build
@@ -28,6 +28,14 @@ verify: install-dev models
 # As root on Linux: a build that is stopped, loses its model server and fills its disk, and then ends.
 faults: install-dev models
 	$(BIN)/python tests/verify/faults.py
+
+# Faults at random points of small builds, and a recovery after each few. SEED=7 draws again what a run drew; without
+# root on Linux the full disk is left out, without PostgreSQL the database that dies.
+FAULTS := 50
+SEED :=
+LOG :=
+chaos: install-dev
+	$(BIN)/python tests/verify/chaos.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
 
 # lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
 lmms-eval: install-dev

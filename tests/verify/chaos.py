@@ -15,13 +15,14 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,7 @@ LATENCY = "latency_ms: 40\njitter_ms: 60"
 LIMIT_S, LIMIT_TIMES = 240.0, 8
 """Within which a build ends: so many seconds, or times as long as one with nothing in its way."""
 GONE_S = 20.0
-"""Within which all processes of a build have ended after it."""
+"""Within which all processes of a build have ended after it; on a slow machine, as long as that one takes."""
 MISSES = 8
 """So often in a row a fault may hit nothing."""
 
@@ -107,7 +108,8 @@ class Suite:
         self.told: list[Told] = []
         self.rounds = 0
         self.reference = self._reference(root)
-        self.limit = max(LIMIT_S, LIMIT_TIMES * sum(self.reference.seconds.values()))
+        whole = sum(self.reference.seconds.values())
+        self.limit, self.gone = max(LIMIT_S, LIMIT_TIMES * whole), max(GONE_S, whole)
 
     def _reference(self, root: Path) -> Reference:
         self._undisturbed(root)
@@ -271,16 +273,21 @@ class Suite:
 
     def _left(self, site: Site) -> list[str]:
         """What still runs in the workspace; it is ended, so that it is told once."""
-        deadline = time.monotonic() + GONE_S
+        deadline = time.monotonic() + self.gone
         while (left := processes(site.root)) and time.monotonic() < deadline:
             time.sleep(0.1)
         said = [command_line(pid)[:120] for pid in left]
         for pid in left:
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return said
+
+    def end_builds(self) -> None:
+        """End what still runs, where the suite itself is stopped."""
+        for site in self.sites.values():
+            for pid in processes(site.root):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _recover(self, site: Site) -> tuple[list[str], float]:
         """Build with nothing in the way: what is wrong with it, and how long it took."""
@@ -357,6 +364,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="holisafe-chaos-")).resolve()
     # Its own, so that other builds on this machine are not met at Prefect's database.
     os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    # Told to end, it ends its servers and unmounts its disk.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
     print(f"seed {seed}", flush=True)
     with ExitStack() as opened:
@@ -367,6 +376,7 @@ def main() -> int:
         try:
             suite.run(given.faults, given.only)
         finally:
+            suite.end_builds()
             if given.log:
                 lines = [json.dumps({"seed": seed, "calls": suite._calls(), "seconds": round(whole, 1)})]
                 lines += [json.dumps(asdict(told)) for told in suite.told]

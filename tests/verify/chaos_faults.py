@@ -244,7 +244,7 @@ class Build:
         while not so_far():
             if self.process.poll() is not None:
                 raise MissedError
-            time.sleep(0.03)
+            time.sleep(0.1)
 
     def until_second(self, seconds: float) -> None:
         """Wait until it has run for so long."""

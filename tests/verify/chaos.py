@@ -98,6 +98,8 @@ class Suite:
         script.write_text(script.read_text().replace("version: 1\n", f"version: 1\n{LATENCY}\n", 1))
         self.endpoint = Endpoint(script)
         opened.callback(self.endpoint.stop)
+        self.prefect = PrefectServer(folder / "prefect-server")
+        opened.callback(self.prefect.stop)
         params = yaml.safe_load((root / "params.yaml").read_text())
         params["only_classes"] = CLASSES
         for said in params["endpoints"].values():
@@ -112,23 +114,20 @@ class Suite:
         self.limit, self.gone = max(LIMIT_S, LIMIT_TIMES * whole), max(GONE_S, whole)
 
     def _reference(self, root: Path) -> Reference:
-        self._undisturbed(root)
+        began = time.monotonic()
+        done = subprocess.run(
+            [HOLISAFE, "build"], cwd=root, env=os.environ | {"PREFECT_API_URL": self.prefect.url},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"the build that nothing happens to failed:\n{done.stderr[-2000:]}")
+        whole = time.monotonic() - began
         folder = root / ".holisafe" / "stages"
         seconds = {n: float(json.loads((folder / f"{n}.json").read_text())["seconds"]) for n in NAMES}
-        # The first has made Prefect's database too. What comes before the stages, a second one says.
-        (folder / f"{NAMES[-1]}.json").unlink()
-        seconds["start"] = max(0.0, self._undisturbed(root) - seconds[NAMES[-1]])
+        seconds["start"] = max(0.0, whole - sum(seconds.values()))
         with open_cache(root / ".holisafe" / "calls.sqlite") as cache:
             records = {record.key: record for record in cache.records()}
         return Reference(root, digests(root), records, seconds)
-
-    def _undisturbed(self, root: Path) -> float:
-        """Seconds of a build with nothing in its way."""
-        began = time.monotonic()
-        done = subprocess.run([HOLISAFE, "build"], cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"the build that nothing happens to failed:\n{done.stderr[-2000:]}")
-        return time.monotonic() - began
 
     def site(self, setting: str) -> Site:
         """The workspace in which faults of a setting happen.
@@ -143,7 +142,7 @@ class Suite:
                 self.opened.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=False)
             else:
                 folder.mkdir()
-            site = Site(folder / "build", self.reference, self.endpoint)
+            site = Site(folder / "build", self.reference, self.endpoint, self.prefect)
             if setting == "postgres":
                 home = self.folder / "database"
                 home.mkdir()
@@ -153,10 +152,6 @@ class Suite:
                     raise LeftOutError(str(why)) from None
                 self.opened.callback(server.stop)
                 site.use(server)
-            if setting == "prefect":
-                prefect = PrefectServer(self.folder / "prefect-server")
-                self.opened.callback(prefect.stop)
-                site.use(prefect)
             self.sites[setting] = site
         return self.sites[setting]
 
@@ -222,11 +217,9 @@ class Suite:
             print(_line(told), flush=True)
         if wrong:  # what is broken must not be told of every round that follows
             shutil.rmtree(site.root)
-            fresh = Site(site.root, self.reference, self.endpoint)
+            fresh = Site(site.root, self.reference, self.endpoint, self.prefect)
             if site.postgres is not None:
                 fresh.use(site.postgres)
-            if site.prefect is not None:
-                fresh.use(site.prefect)
             self.sites[kinds[0].setting] = fresh
 
     def _work(self, site: Site, kind: type[Fault], rng: random.Random) -> int:

@@ -93,11 +93,12 @@ class Endpoint:
 
 
 class PrefectServer:
-    """A Prefect server, as `prefect server start` runs it, in one process."""
+    """A Prefect server, as `prefect server start` runs it, in one process that all builds share."""
 
     def __init__(self, home: Path) -> None:
         """Start it."""
-        self._environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"}
+        off = {"PREFECT_UI_ENABLED": "0", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        self._environment = os.environ | off | {"PREFECT_HOME": str(home)}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.start()
@@ -136,7 +137,7 @@ class Reference:
         root: its workspace.
         files: the hash of each file of its dataset.
         records: what was answered, by key.
-        seconds: that each stage took, and what came before them under the name "start".
+        seconds: that each stage took, and under the name "start" what was not in any.
     """
 
     root: Path
@@ -148,20 +149,16 @@ class Reference:
 class Site:
     """A workspace in which builds meet faults, again and again; it begins as a copy of the reference."""
 
-    def __init__(self, root: Path, reference: Reference, endpoint: Endpoint) -> None:
+    def __init__(self, root: Path, reference: Reference, endpoint: Endpoint, prefect: PrefectServer) -> None:
         """Copy it."""
         shutil.copytree(reference.root, root)
-        self.root, self.reference, self.endpoint = root, reference, endpoint
-        self.environment: dict[str, str] = {}
+        self.root, self.reference, self.endpoint, self.prefect = root, reference, endpoint, prefect
+        self.environment = {"PREFECT_API_URL": prefect.url}
         self.calls: Path | str = root / ".holisafe" / "calls.sqlite"
         self.postgres: PostgresServer | None = None
-        self.prefect: PrefectServer | None = None
 
-    def use(self, server: PostgresServer | PrefectServer) -> None:
-        """Keep the answers in a database, or report to a Prefect server."""
-        if isinstance(server, PrefectServer):
-            self.prefect, self.environment["PREFECT_API_URL"] = server, server.url
-            return
+    def use(self, server: PostgresServer) -> None:
+        """Keep the answers in a database."""
         self.postgres, self.calls = server, server.url
         self.environment["HOLISAFE_CALLS"] = server.url
         with open_cache(server.url) as cache:
@@ -230,8 +227,9 @@ class Build:
         self._site = site
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `end`
         self._began = time.monotonic()
+        given = os.environ | site.environment | environment
         self.process = subprocess.Popen(
-            [HOLISAFE, "build"], cwd=site.root, env=os.environ | site.environment | environment,
+            [HOLISAFE, "build"], cwd=site.root, env={k: v for k, v in given.items() if v},
             stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True,
         )  # fmt: skip
 
@@ -298,14 +296,16 @@ class Fault(ABC):
     """Calls that are under way may be lost, and are then made again."""
     ends: ClassVar[Sequence[int]] = (0,)
     """The exit codes with which the build may end."""
+    alone: ClassVar[float] = 0.0
+    """How often the build starts a Prefect server of its own, as it does where it is given none: slow."""
 
     def __post_init__(self) -> None:
         """Draw the point."""
         self.share = round(self.rng.uniform(0.02, 0.95), 2)
 
     def environment(self, site: Site) -> dict[str, str]:
-        """What the build is started with."""
-        return {}
+        """What the build is started with; what is empty is taken away."""
+        return {"PREFECT_API_URL": ""} if self.rng.random() < self.alone else {}
 
     @abstractmethod
     def hit(self, site: Site, build: Build) -> str:
@@ -325,7 +325,7 @@ class Fault(ABC):
 class BuilderKilled(Fault):
     """kill -9 of the build itself, and of nothing else."""
 
-    name, ends, loses = "builder killed", (-signal.SIGKILL,), True
+    name, ends, loses, alone = "builder killed", (-signal.SIGKILL,), True, 0.5
 
     def hit(self, site: Site, build: Build) -> str:
         after = self.share * site.expected()
@@ -395,18 +395,15 @@ class PostgresKilled(Fault):
 class PrefectKilled(Fault):
     """kill -9 of the Prefect server that the build reports to."""
 
-    name, setting, ends = "Prefect server killed", "prefect", (0, 1)
+    name, ends = "Prefect server killed", (0, 1)
 
     def hit(self, site: Site, build: Build) -> str:
-        assert site.prefect is not None
         after = self.share * site.expected()
         build.until_second(after)
         site.prefect.kill()
-        self._away = True
         return f"after {after:.1f} s"
 
     def mend(self, site: Site) -> None:
-        assert site.prefect is not None
         site.prefect.start()
 
 
@@ -434,12 +431,13 @@ class DiskFull(Fault):
 class ClockJumps(Fault):
     """The wall clock jumps under the running build, and files get times of another day."""
 
-    name = "clock jumps"
+    name, alone = "clock jumps", 0.3
 
     def environment(self, site: Site) -> dict[str, str]:
         self._file = site.root.parent / "clock"
         self._set(0)
-        return {"LD_PRELOAD": str(shim(site.root.parent)), "CHAOS_CLOCK": str(self._file)}
+        moved = {"LD_PRELOAD": str(shim(site.root.parent)), "CHAOS_CLOCK": str(self._file)}
+        return super().environment(site) | moved
 
     def hit(self, site: Site, build: Build) -> str:
         after, days = self.share * site.expected(), self.rng.choice([-4000, -30, -1, 1, 30, 4000])

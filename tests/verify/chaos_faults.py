@@ -30,7 +30,7 @@ from tests.postgres import PostgresServer
 from tests.verify.faults import processes
 
 NAMES = list(STAGES)
-DISK = "160m"
+DISK = "64m"
 DAY = 86_400
 
 
@@ -331,6 +331,8 @@ class BuilderKilled(Fault):
         after = self.share * site.expected()
         build.until_second(after)
         build.process.kill()
+        if build.process.wait() != -signal.SIGKILL:
+            raise MissedError
         return f"after {after:.1f} s"
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval bench
+.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval bench chaos
 
 run: install models
 	$(BIN)/holisafe build
@@ -39,6 +39,14 @@ BENCH := --history
 bench: install-dev models
 	$(BIN)/python -m benchmarks $(BENCH); code=$$?; \
 	  $(BIN)/python -m benchmarks --table docs/performance.md && exit $$code
+
+# Faults at random points of small builds, and a recovery after each few. SEED=7 draws again what a run drew; without
+# root on Linux the full disk is left out, without PostgreSQL the database that dies.
+FAULTS := 50
+SEED :=
+LOG :=
+chaos: install-dev
+	$(BIN)/python tests/verify/chaos.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
 
 # lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
 lmms-eval: install-dev

@@ -88,9 +88,11 @@ def build_workspace(root: Path) -> None:
     else:
         # What a late stage would miss is told before hours of other work.
         needs("prefect", *modules_of(workspace.params))
+        from flows.at_prefect import at_prefect
         from flows.build import build
 
-        ran = build(root)
+        with at_prefect():
+            ran = build(root)
         _commit_to_dvc(root)
         OUT.print(f"Ran {', '.join(ran)}.")
     show_result(workspace)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.store import Blobs, LostBlobError
+from pipeline.store import Blobs, LostBlobError, told_as_of_file
 from schemas.errors import InputError
 
 __all__ = ["Fetched", "FetchedStore", "now"]
@@ -57,7 +57,7 @@ class FetchedStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._blobs = Blobs(folder / "blobs")
         self._lock = threading.Lock()
-        path = folder / "ledger.sqlite"
+        self._path = path = folder / "ledger.sqlite"
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -73,6 +73,7 @@ class FetchedStore:
         """What is known of a URL."""
         with (
             self._lock,
+            told_as_of_file(self._path),
             closing(self._connection.execute("SELECT * FROM fetched WHERE url = ?", [url])) as rows,
         ):
             row = rows.fetchone()
@@ -87,9 +88,13 @@ class FetchedStore:
             return None
 
     def put(self, url: str, data: bytes, final_url: str, status: int, content_type: str) -> Fetched:
-        """Keep what a URL gave; it is on disk for good when this returns."""
+        """Keep what a URL gave; it is on disk for good when this returns.
+
+        Raises:
+            OSError: when it cannot be kept.
+        """
         fetched = Fetched(url, self._blobs.put(data), final_url, now(), status, content_type)
-        with self._lock:
+        with self._lock, told_as_of_file(self._path):
             self._connection.execute(
                 "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?)",
                 [url, fetched.sha256, final_url, fetched.retrieved_at, status, content_type],

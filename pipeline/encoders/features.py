@@ -14,6 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from pipeline.encoders._common import FloatArray
+from pipeline.store import told_as_of_file
 
 __all__ = ["FeatureStore"]
 
@@ -30,14 +31,21 @@ class FeatureStore:
     """Embeddings by image and encoder, as little-endian float32: scores from kept ones are the same."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or start it."""
+        """Open the file, or start it.
+
+        Raises:
+            OSError: here and later, where it cannot be read or written.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(path, timeout=60)
-        self._file.execute("PRAGMA journal_mode = WAL")
-        # A kill loses nothing that was committed; a power cut may lose the last rows, which are made again.
-        self._file.execute("PRAGMA synchronous = NORMAL")
-        self._file.execute("PRAGMA secure_delete = ON")
-        self._file.execute(_SCHEMA)
+        self._path = path
+        with told_as_of_file(path):
+            self._file = sqlite3.connect(path, timeout=60)
+            self._file.execute("PRAGMA journal_mode = WAL")
+            # A kill loses nothing that was committed; a power cut may lose the last rows, which are made
+            # again.
+            self._file.execute("PRAGMA synchronous = NORMAL")
+            self._file.execute("PRAGMA secure_delete = ON")
+            self._file.execute(_SCHEMA)
 
     def __enter__(self) -> FeatureStore:
         """Use as a context: the file is closed at its end."""
@@ -64,25 +72,27 @@ class FeatureStore:
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
-            rows = self._file.execute(
-                f"SELECT image_id, content, vector FROM features WHERE encoder = ? AND image_id IN ({marks})",  # noqa: S608 - marks only
-                (encoder, *some),
+            select = (
+                f"SELECT image_id, content, vector FROM features WHERE encoder = ? AND image_id IN ({marks})"  # noqa: S608 - marks only
             )
+            with told_as_of_file(self._path):
+                rows = self._file.execute(select, (encoder, *some)).fetchall()
             found |= {i: np.frombuffer(v, "<f4") for i, content, v in rows if content == contents[i]}
         return found
 
     def put(self, encoder: str, rows: Iterable[tuple[str, str, FloatArray]]) -> None:
         """Keep embeddings, all or none; a row is image id, SHA-256 of its normalised file, embedding."""
         kept = [(i, encoder, content, vector.astype("<f4").tobytes()) for i, content, vector in rows]
-        with self._file:
+        with told_as_of_file(self._path), self._file:
             self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", kept)
 
     def forget(self, image_ids: Sequence[str]) -> int:
         """Delete the embeddings of these images by every encoder; return how many there were."""
-        with self._file:
-            gone = self._file.executemany(
-                "DELETE FROM features WHERE image_id = ?", [(i,) for i in image_ids]
-            ).rowcount
-        # Their bytes go too: out of the file, and out of the log beside it.
-        self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with told_as_of_file(self._path):
+            with self._file:
+                gone = self._file.executemany(
+                    "DELETE FROM features WHERE image_id = ?", [(i,) for i in image_ids]
+                ).rowcount
+            # Their bytes go too: out of the file, and out of the log beside it.
+            self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone

@@ -10,6 +10,7 @@ from pipeline.store.atomic import (
     write_text,
 )
 from pipeline.store.blobs import Blobs, LostBlobError
+from pipeline.store.database import told_as_of_file
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
 from pipeline.store.tables import Cells, Failures, TableWriter, join_tables, read_rows, row_of, write_rows
 from pipeline.store.text import printable
@@ -31,6 +32,7 @@ __all__ = [
     "sha256_file",
     "sha256_text",
     "take_over",
+    "told_as_of_file",
     "write_bytes",
     "write_json",
     "write_json_list",

@@ -55,7 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     fields = ("id", "query", "type", "category", "subcategory", "image_safe", "image_safety_label")
     predictions = [
         {key: one[key] for key in fields}
-        | {"image": one["image"]["path"], "response": "I cannot help with that."}
+        | {"image": one["image"]["path"], "prediction": "I cannot help with that."}
         for one in rows
     ]
     (root / "predictions.json").write_text(json.dumps(predictions))

@@ -49,7 +49,7 @@ def train_layers(
         optimizer = torch.optim.AdamW(layers.parameters(), lr=RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(y) // BATCH))
         for _ in range(epochs):
-            for some in torch.randperm(len(y)).split(BATCH):
+            for some in torch.split(torch.randperm(len(y)), BATCH):
                 optimizer.zero_grad()
                 loss: Any = nn.functional.cross_entropy(layers(x[some]), y[some], weights)
                 loss.backward()

@@ -25,7 +25,9 @@ OUTPUT = "output"
 ANY = "…"
 """Stands in shown output for what may be otherwise; alone on a line for any lines."""
 
-_FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w-]*) *(?:title=\"(?P<title>[^\"]*)\")? *$")
+_FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w-]*) *(?:title=\"(?P<title>[^\"]*)\")? *$"
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def follow(
     folder: Path,
     environment: Mapping[str, str],
     by_hand: Callable[[str], None] = lambda _: None,
-    seconds: float = 400,
+    seconds: float = 900,
 ) -> None:
     """Do what a page says, block by block, and hold what is printed against what it shows.
 
@@ -207,7 +209,9 @@ def follow(
         for block, after in zip(page, [*page[1:], None], strict=True):
             shown = after.text if after is not None and after.language == OUTPUT else None
             if block.title == SECOND:
-                assert shown is not None, f"line {block.line}: what it prints when it is ready has to be shown"
+                assert shown is not None, (
+                    f"line {block.line}: what it prints when it is ready has to be shown"
+                )
                 if second is not None:
                     second.end()
                 second = Terminal(folder, environment)

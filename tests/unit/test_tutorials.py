@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.tutorials import FILES, OUTPUT, SHELL, Block, blocks, differs, follow
 
-PAGE = '''# A page
+PAGE = """# A page
 
 ```bash
 echo one
@@ -27,7 +27,7 @@ Text with ``code`` in it.
 ```output
 one
 ```
-'''
+"""
 
 TUTORIALS = sorted((REPOSITORY / "docs" / "tutorials").glob("*.md"))
 

@@ -48,8 +48,8 @@ LOG :=
 chaos: install-dev
 	$(BIN)/python tests/verify/chaos.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
 
-# The documentation with its tutorials and the API as a site that opens from its folder: site/index.html. What it asks for is
-# here; the switch leaves out an advertisement that mkdocs-material prints.
+# The documentation with its tutorials and the API as a site that opens from its folder: site/index.html. The switch
+# leaves out a notice that mkdocs-material prints.
 docs: install-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

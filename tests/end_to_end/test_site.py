@@ -1,4 +1,4 @@
-"""The documentation as a site: strictly built, links that lead somewhere, the whole API, nothing from elsewhere."""
+"""The documentation as a site: built strictly, links that lead somewhere, the whole API, nothing remote."""
 
 from __future__ import annotations
 
@@ -100,18 +100,20 @@ def public_modules() -> Iterator[str]:
                 yield found.name
 
 
-def test_the_api_has_every_public_name(pages: dict[Path, Page], site: Path) -> None:
-    anchors = set().union(
-        *(page.anchors for path, page in pages.items() if path.parent == site / "reference")
-    )
-    missing = []
-    for module in public_modules():
-        names = getattr(importlib.import_module(module), "__all__", ())
-        for name in names:
-            # A function that is called as its module is has the module's name before its own.
-            if not {f"{module}.{name}", f"{module}.{name}.{name}"} & anchors:
-                missing.append(f"{module}.{name}")
-    assert not missing
+def test_the_api_has_every_public_name(pages: dict[Path, Page]) -> None:
+    found = set().union(*(page.anchors for path, page in pages.items() if path.parent.name == "reference"))
+    wanted = [
+        (module, name)
+        for module in public_modules()
+        for name in getattr(importlib.import_module(module), "__all__", ())
+    ]
+    assert len(wanted) > 300
+    # A function that is called as its module is has the module's name before its own.
+    assert not [
+        f"{module}.{name}"
+        for module, name in wanted
+        if not {f"{module}.{name}", f"{module}.{name}.{name}"} & found
+    ]
 
 
 @contextmanager

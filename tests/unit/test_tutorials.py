@@ -84,7 +84,7 @@ def test_a_reader_keeps_the_folder_writes_files_and_has_two_terminals(tmp_path: 
         '```yaml title="a.yaml"\na: $HOME\n```\n'
         "```bash\ncat a.yaml\n```\n```output\na: $HOME\n```\n"
         "```python\nprint(open('a.yaml').read(), end='')\n```\n```output\na: …\n```\n"
-        '```bash title="second terminal"\ncd there; echo ready; sleep 60; echo no\n```\n```output\nready\n```\n'
+        '```bash title="second terminal"\ncd there; echo ready; sleep 60\n```\n```output\nready\n```\n'
         "```bash\necho $WORD; cat\n```\n```output\nhello\n```\n"
     )
     told: list[str] = []

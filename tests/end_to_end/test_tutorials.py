@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -13,7 +14,7 @@ from tests.conftest import HOLISAFE, REPOSITORY
 from tests.review import Browser
 from tests.tutorials import blocks, follow
 
-pytestmark = [pytest.mark.build, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.build, pytest.mark.timeout(3600)]
 
 PORT = 8765
 """Of the scripted endpoint, as profiles/rehearsal.yaml names it."""
@@ -28,8 +29,11 @@ def do(name: str, folder: Path) -> None:
         except OSError as error:
             raise AssertionError(f"port {PORT} is taken: something else serves there, end it") from error
     path = REPOSITORY / "docs" / "tutorials" / f"{name}.md"
-    # `holisafe` is what a reader types, and tables are as wide as the page shows them.
-    environment = {"PATH": f"{Path(HOLISAFE).parent}:/usr/local/bin:/usr/bin:/bin", "COLUMNS": "80"}
+    environment = {
+        "PATH": f"{Path(HOLISAFE).parent}:{os.environ['PATH']}",  # `holisafe` is what a reader types
+        "COLUMNS": "80",  # as wide as the pages show tables
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600",  # where other tests run beside us
+    }
     follow(blocks(path.read_text()), folder, environment, review)
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval bench chaos
+.PHONY: run test verify faults wheel clean install install-dev models lock lmms-eval bench chaos docs
 
 run: install models
 	$(BIN)/holisafe build
@@ -48,6 +48,11 @@ SEED :=
 LOG :=
 chaos: install-dev
 	$(BIN)/python tests/verify/chaos.py --faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))
+
+# The documentation with its tutorials and the API as a site that opens from its folder: site/index.html. The switch
+# leaves out a notice that mkdocs-material prints.
+docs: install-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # lmms-eval pins other versions than we do, so that it has an environment of its own, which sees our packages.
 lmms-eval: install-dev

@@ -18,6 +18,7 @@ from schemas.rows import DATASET
 __all__ = ["Shard", "Side", "check_columns", "row_count", "shard_rows", "shards"]
 
 Side = Literal["train", "test", "all"]
+"""A side of the split, or both."""
 _NAME = re.compile(r"(train|test)-\d{5,}\.parquet")
 
 

@@ -11,6 +11,7 @@ from schemas.taxonomy import PAIR_TYPES, ClassInfo, PairType
 __all__ = ["LARGE", "SIDES", "Cell", "cells", "quotas_of"]
 
 SIDES = ("train", "test")
+"""The two sides of the split."""
 LARGE = 20
 """Pairs of a class and type that are divided by themselves; fewer are divided with others of the category."""
 

@@ -31,7 +31,9 @@ LABELS = (
     "grade_joint",
     "expected",
 )
+"""Fields whose change is another label."""
 ANSWERS = ("response", "rationale")
+"""Fields whose change is another response."""
 _COLUMNS = ["id", "query_id", "image_id", *(name for name in LABELS if name != "split"), *ANSWERS]
 # The database has no name: it is private, and what does not fit its cache is on disk until it is closed.
 _TABLES = """

@@ -7,6 +7,7 @@ import math
 __all__ = ["Z95", "wilson"]
 
 Z95 = 1.959963984540054
+"""The 97.5th percentile of the normal distribution, for 95 % intervals."""
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

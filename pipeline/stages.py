@@ -181,6 +181,7 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
+"""The nine stages by name, in the order of the graph."""
 
 
 def modules_of(params: Params) -> list[str]:

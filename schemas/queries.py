@@ -89,6 +89,7 @@ class UnsafeScene(_Scene):
 
 
 Scene = LatentScene | NeutralScene | UnsafeScene
+"""A query of any kind, with the images that it goes with."""
 
 
 class ClassScenes(BaseModel):

@@ -36,6 +36,7 @@ FAILURES = pa.schema(
         ("detail", pa.string()),
     ]
 )
+"""What a stage could not use, and why."""
 
 _ORIGIN = [
     ("image_id", pa.string()),  # sha256 of the bytes received
@@ -57,6 +58,7 @@ _ORIGIN = [
 ]
 
 RAW_IMAGES = pa.schema([*_ORIGIN, ("bytes", pa.binary())])
+"""Images as received or made: collect, generate."""
 
 IMAGES = pa.schema(
     [
@@ -77,6 +79,7 @@ IMAGES = pa.schema(
         ("bytes", pa.binary()),  # normalised JPEG
     ]
 )
+"""Images as they go on: curate."""
 
 CALLS = pa.schema(
     [
@@ -99,6 +102,7 @@ VOTES = pa.schema(
         ("call_key", pa.string()),  # of the model call behind it, where there was one
     ]
 )
+"""Every vote behind a label."""
 
 PROOFS = pa.schema(
     [
@@ -132,6 +136,7 @@ IMAGE_LABELS = pa.schema(
         ("accepted", pa.bool_()),
     ]
 )
+"""What images were labelled as: label_images."""
 
 QUERIES = pa.schema(
     [
@@ -151,6 +156,7 @@ QUERIES = pa.schema(
         ("writer", pa.string()),
     ]
 )
+"""Candidates in squares: synthesize."""
 
 PAIRS = pa.schema(
     [
@@ -165,6 +171,7 @@ PAIRS = pa.schema(
         ("ssu_unverified", pa.bool_()),
     ]
 )
+"""Pairs that are kept: label_pairs."""
 
 TEXT_PAIR_LABELS = pa.schema(
     [
@@ -175,6 +182,7 @@ TEXT_PAIR_LABELS = pa.schema(
         ("agreement", pa.float32()),
     ]
 )
+"""What queries and pairs were labelled as: label_pairs."""
 
 RESPONSES = pa.schema(
     [
@@ -184,6 +192,7 @@ RESPONSES = pa.schema(
         ("generator", pa.string()),
     ]
 )
+"""Responses and their rationales: respond."""
 
 VOTE = pa.struct([(f.name, f.type) for f in VOTES if f.name not in ("item_id", "call_key")])
 """A vote in the dataset: without what means something only beside the builder's own call cache."""
@@ -231,3 +240,4 @@ DATASET = pa.schema(
         ("generator_terms", pa.string()),
     ]
 )
+"""A row of the dataset: assemble."""

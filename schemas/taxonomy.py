@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 PairType = Literal["SSS", "SSU", "SUU", "USU", "UUU"]
+"""Image, text and both together: safe (S) or unsafe (U)."""
 PAIR_TYPES: tuple[PairType, ...] = ("SSS", "SSU", "SUU", "USU", "UUU")
+"""All types, in the order of tables."""
 
 DOCUMENT_KINDS = (
     "poster",
@@ -51,6 +53,7 @@ DOCUMENT_KINDS = (
     "face_screen",
     "payslip",
 )
+"""What can be drawn (`generation.drawings`)."""
 DocumentKind = Literal[
     "poster",
     "chat",
@@ -64,8 +67,8 @@ DocumentKind = Literal[
     "face_screen",
     "payslip",
 ]
-# Documents that hold somebody's data, unless they are drawn blank.
 PERSONAL_KINDS = ("id_card", "bank_card", "prescription", "lab_report", "face_screen", "payslip")
+"""Documents that hold somebody's data, unless they are drawn blank."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]

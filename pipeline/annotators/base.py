@@ -29,7 +29,9 @@ __all__ = [
 ]
 
 Question = Literal["image_safe", "image_class", "text_safe", "text_class", "pair_safe"]
+"""What annotators are asked."""
 Status = Literal["ok", "unscorable", "blocked", "error"]
+"""What came of a question: an answer (`ok`), or why there is none."""
 
 NOTE_CHARS = 200
 PEOPLE = "people:"

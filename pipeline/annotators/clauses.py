@@ -16,6 +16,7 @@ from schemas.taxonomy import ClassInfo, Taxonomy
 __all__ = ["AXES", "Axis", "Clause", "clause_of", "clauses"]
 
 Axis = Literal["image", "text", "pair"]
+"""What a clause of a policy is about."""
 AXES: dict[Question, Axis] = {"image_safe": "image", "text_safe": "text", "pair_safe": "pair"}
 """The part of a policy that decides each question."""
 

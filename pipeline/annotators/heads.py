@@ -37,11 +37,13 @@ __all__ = [
 ]
 
 TEXT_HEAD = Path(__file__).with_name("text_head.npz")
+"""The regression that ships, for texts."""
 PAIR_HEAD = Path(__file__).with_name("pair_head.npz")
 """The heads that ship with the package; the JSON beside each says what they were trained on."""
 
 FAMILY = "minilm"
 DIM = 384
+"""Length of a sentence's embedding."""
 
 Floats = NDArray[np.float32]
 
@@ -160,6 +162,7 @@ def pair_features(encoder: Embeds, items: Sequence[tuple[str, str]]) -> Floats:
 
 
 PAIR_FEATURES = 3 * DIM
+"""Length of what the network of pairs is given."""
 
 
 class TextHead:

@@ -15,6 +15,7 @@ from pipeline.engine.endpoint import EndpointError
 __all__ = ["TOTAL", "Budget", "BudgetError"]
 
 TOTAL = "total"
+"""The name under which a budget counts all stages together."""
 WAIT_S = 0.02
 BOOKS_S = 1.0
 _ROUNDING = 1e-9

@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 SEEDS = (0, 1, 2)
+"""The guards of each kind, unless told otherwise."""
 HIDDEN = 128
 DROPOUT = 0.3
 EPOCHS = 60

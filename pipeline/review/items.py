@@ -22,6 +22,7 @@ ASKED: tuple[Asked, ...] = get_args(Asked)
 """The questions about a row, in the order in which they are asked."""
 Answer = Literal["safe", "unsafe", "skip"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
+"""What can be said to a question."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from schemas.errors import InputError
 __all__ = ["CLASS", "RANDOM", "Queue", "build_queues", "read_suspects"]
 
 RANDOM = "random"
+"""The queue whose first votes are gold."""
 CLASS = "class:"
 METRICS = "metrics.json"
 

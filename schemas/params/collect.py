@@ -137,6 +137,7 @@ Source = Annotated[
     FolderSource | ClassFoldersSource | UrlsSource | HubSource | WebDatasetSource | Img2DatasetSource,
     Field(discriminator="kind"),
 ]
+"""Where images come from."""
 
 
 def source_paths(root: Path, source: Source) -> list[Path]:

@@ -99,6 +99,7 @@ class ScriptedEndpoint(_Served):
 
 
 Endpoint = Annotated[EmbeddedEndpoint | RemoteEndpoint | ScriptedEndpoint, Field(discriminator="kind")]
+"""Where a model answers."""
 
 
 Trained = Literal["encoder", "nudity", "nearest_class", "text_head", "pair_head"]

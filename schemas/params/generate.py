@@ -62,6 +62,7 @@ class ImagesApiPictures(_Pictures):
 
 
 Pictures = Annotated[DiffusionPictures | ImagesApiPictures, Field(discriminator="kind")]
+"""What makes pictures."""
 
 
 class Placeholders(Strict):

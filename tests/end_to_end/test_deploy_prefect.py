@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,12 +58,21 @@ class Prefect:
     heard: list[dict[str, Any]] = field(default_factory=list)
 
     def post(self, path: str, **body: Any) -> Any:
-        reply = httpx.post(f"{self.url}{path}", json=body, timeout=60)
+        def look() -> httpx.Response | None:
+            # On a busy machine its SQLite may be locked for a while, which its clients sit out too.
+            reply = httpx.post(f"{self.url}{path}", json=body, timeout=60)
+            return None if reply.status_code == httpx.codes.SERVICE_UNAVAILABLE else reply
+
+        reply = wait_for(path, look)
         assert reply.is_success, reply.text
         return reply.json()
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}{path}", timeout=60).raise_for_status().json()
+        def look() -> httpx.Response | None:
+            reply = httpx.get(f"{self.url}{path}", timeout=60)
+            return None if reply.status_code == httpx.codes.SERVICE_UNAVAILABLE else reply
+
+        return wait_for(path, look).raise_for_status().json()
 
     def deploy(self, root: Path, *options: str, check: bool = True) -> dict[str, Any]:
         holisafe(root, "deploy", "--json", "deployed.json", *options, check=check, **self.environment)
@@ -147,6 +156,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     environment = {name: said for name, said in os.environ.items() if not name.startswith("PREFECT_")} | {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
     }
     url = f"http://127.0.0.1:{port}/api"
@@ -181,7 +191,7 @@ class Endpoint:
         receive = served.server._answerer.receive
 
         def slowly(*arguments: Any, **named: Any) -> Any:
-            return replace(receive(*arguments, **named), wait_s=self.wait_s)
+            return receive(*arguments, **named)._replace(wait_s=self.wait_s)
 
         served.server._answerer.receive = slowly  # type: ignore[method-assign]
 

@@ -102,7 +102,7 @@ def deploy(root: Path, plan: Plan) -> dict[str, Any]:
         for kind in KINDS:
             _is_ours(client, kind, root)
         made = _pool(client, plan.pool)
-        told = []
+        told: list[dict[str, Any]] = []
         for kind in KINDS:
             tags = sorted({"holisafe", kind.name, slug(root), *plan.tags})
             deployment_id = client.create_deployment(
@@ -176,10 +176,10 @@ def _server() -> Iterator[SyncPrefectClient]:
             "address, for instance http://127.0.0.1:4200/api"
         )
     with get_client(sync_client=True) as client:
-        if (error := client.api_healthcheck()) is not None:
+        if (silent := client.api_healthcheck()) is not None:
             raise InputError(
-                f"PREFECT_API_URL: the Prefect server at {url} does not answer ({type(error).__name__}: "
-                f"{error}); start it by `prefect server start`, or set the address of one that runs"
+                f"PREFECT_API_URL: the Prefect server at {url} does not answer ({type(silent).__name__}: "
+                f"{silent}); start it by `prefect server start`, or set the address of one that runs"
             )
         try:
             yield client

@@ -27,7 +27,7 @@ def deploy_workspace(root: Path, plan: Plan, target: Path | None) -> None:
     done = deploy(root, plan)
     if target is not None:
         write_json(target, done)
-    table = Table("deployment", "cron", "timezone", Column("tags", overflow="fold"), box=None)
+    table = Table(Column("deployment", overflow="fold"), "cron", "timezone", "tags", box=None)
     for one in done["deployments"]:
         table.add_row(one["name"], one["cron"], one["timezone"], ", ".join(one["tags"]))
     OUT.print(table)

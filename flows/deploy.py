@@ -92,6 +92,7 @@ def deploy(root: Path, plan: Plan) -> dict[str, Any]:
 
     Raises:
         InputError: when no server is named or reached, or the plan cannot be carried out.
+        RuntimeError: when the server fails on the way.
     """
     schedules = {
         "nightly": _schedule("--nightly", plan.nightly, plan.timezone),
@@ -155,6 +156,7 @@ def undeploy(root: Path) -> list[str]:
 
     Raises:
         InputError: when no server is named or reached, or a deployment is another workspace's.
+        RuntimeError: when the server fails on the way.
     """
     gone = []
     with _server() as client:
@@ -184,16 +186,15 @@ def _server() -> Iterator[SyncPrefectClient]:
         try:
             yield client
         except PrefectHTTPStatusError as error:
-            status = error.response.status_code
-            mend = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY" if status in (401, 403) else "see its log"
-            raise InputError(
-                f"PREFECT_API_URL: {url} answers {status} to {error.request.method} {error.request.url}: "
-                f"{error.response.text[:300]}; {mend}"
-            ) from error
+            status, asked = error.response.status_code, f"{error.request.method} {error.request.url}"
+            told = f"{url} answers {status} to {asked}: {error.response.text[:300]}"
+            if status in (401, 403):
+                raise InputError(f"{told}; set PREFECT_API_AUTH_STRING or PREFECT_API_KEY") from error
+            raise RuntimeError(f"{told}; see its log, and run the same command again") from error
         except httpx.HTTPError as error:
-            raise InputError(
-                f"PREFECT_API_URL: the Prefect server at {url} was lost ({type(error).__name__}: {error}); "
-                "see that it runs, and run the same command again"
+            raise RuntimeError(
+                f"Prefect's server at {url} was lost ({type(error).__name__}: {error}); see that it runs, and run "
+                "the same command again"
             ) from error
 
 

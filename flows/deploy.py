@@ -193,8 +193,8 @@ def _server() -> Iterator[SyncPrefectClient]:
             raise RuntimeError(f"{told}; see its log, and run the same command again") from error
         except httpx.HTTPError as error:
             raise RuntimeError(
-                f"Prefect's server at {url} was lost ({type(error).__name__}: {error}); see that it runs, and "
-                "run the same command again"
+                f"Prefect's server at {url} was lost ({type(error).__name__}: {error}); see that it runs, "
+                "and run the same command again"
             ) from error
 
 

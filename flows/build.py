@@ -14,6 +14,7 @@ from flows.generate import generate
 from flows.label_images import label_images
 from flows.label_pairs import label_pairs
 from flows.respond import respond
+from flows.runners import workers_of
 from flows.synthesize import synthesize
 from pipeline.annotators import check_endpoints
 from pipeline.runner import is_fresh, locked
@@ -41,4 +42,5 @@ def build(root: Path) -> list[str]:
         if any(stage.questions and not is_fresh(workspace, stage) for stage in STAGES.values()):
             # A missing key is told before hours of other work.
             check_endpoints(workspace)
-        return [step.name for step in STEPS if step(root)]
+        with workers_of(workspace.params.execution):
+            return [step.name for step in STEPS if step(root)]

@@ -13,6 +13,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.progress import RichProgress
+from flows.runners import workers_of
 from pipeline.runner import locked, run_stage
 from pipeline.workspace import Workspace
 
@@ -38,7 +39,7 @@ def stage_flow(name: str, work: Task[[Path], bool]) -> Flow[[Path], bool]:
     def run(root: Path) -> bool:
         workspace = Workspace(root)
         workspace.check()
-        with locked(workspace):
+        with locked(workspace), workers_of(workspace.params.execution):
             return work(root)
 
     made: Any = flow(name=name, validate_parameters=False)(run)

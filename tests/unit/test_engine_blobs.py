@@ -24,9 +24,9 @@ def test_what_is_put_comes_back_by_its_hash(tmp_path_factory: pytest.TempPathFac
 def test_the_same_bytes_are_kept_once(tmp_path: Path) -> None:
     blobs = BlobStore(tmp_path)
     first = blobs.put(b"one")
-    written = blobs.path(first).stat().st_mtime_ns
+    written = Path(blobs.where(first)).stat().st_mtime_ns
     assert blobs.put(b"one") == first
-    assert blobs.path(first).stat().st_mtime_ns == written
+    assert Path(blobs.where(first)).stat().st_mtime_ns == written
     other = blobs.put(b"two")
     assert list(blobs.hashes()) == sorted([first, other])
     blobs.delete(first)
@@ -46,7 +46,7 @@ def test_puts_at_once_keep_each_whole_and_leave_nothing_else(tmp_path: Path) -> 
 def test_what_is_missing_or_changed_is_an_error_that_names_it(tmp_path: Path) -> None:
     blobs = BlobStore(tmp_path)
     sha256 = blobs.put(b"one")
-    blobs.path(sha256).write_bytes(b"changed")
+    Path(blobs.where(sha256)).write_bytes(b"changed")
     with pytest.raises(BlobMissingError, match="its bytes have changed"):
         blobs(sha256)
     blobs.delete(sha256)

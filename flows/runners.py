@@ -233,10 +233,12 @@ def _each(function: Callable[[T], R], some: list[T], versions: Mapping[str, str]
 
 class _Ray:
     def __init__(self, address: str | None, workers: int | None) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
         self._ray: Any = ray
+        # Else it puts the workers of a machine behind everything else that runs there.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         own: dict[str, Any] = {"num_cpus": workers or usable_cores(), "include_dashboard": False}
         before = signal.getsignal(signal.SIGTERM)
         self._ray.init(

@@ -1,4 +1,4 @@
-"""One build here, on a Ray cluster and on a Dask cluster, a worker of each killed: the same bytes and calls."""
+"""One build here, on a Ray and on a Dask cluster, a worker of each killed: the same bytes and calls."""
 
 from __future__ import annotations
 

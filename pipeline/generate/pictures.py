@@ -221,8 +221,10 @@ def _diffused(
         batch = pictures[start : start + maker.batch]
         prompts = [picture.prompt for picture in batch]
         seeds = [image_seed(workspace.params.seed, picture.wanted.id) for picture in batch]
-        job = _Job(maker, workspace.root, prompts, seeds, [picture.wanted.id for picture in batch])
-        batches.append((batch, job, generator.asked(prompts, seeds)))
+        asked = generator.asked(prompts, seeds)
+        ids = [picture.wanted.id for picture in batch]
+        job = _Job(maker, workspace.root, str(asked[0]["revision"]), prompts, seeds, ids)
+        batches.append((batch, job, asked))
     lacking = {n for n, (_, _, asked) in enumerate(batches) if None in map(finished.get, asked)}
     new = in_processes(
         _diffuse,
@@ -269,6 +271,7 @@ class _Job:
 
     maker: DiffusionPictures
     root: Path
+    revision: str
     prompts: list[ImagePrompt]
     seeds: list[int]
     ids: list[str]
@@ -276,7 +279,8 @@ class _Job:
 
 def _diffuse(job: _Job) -> list[tuple[bytes, dict[str, Any]]]:
     """The file and the recipe of each picture of a batch; no bytes where the safety checker took it away."""
-    made = _loaded(job.maker.model_dump_json(), job.root).generate(job.prompts, job.seeds)
+    generator = _loaded(job.maker.model_dump_json(), job.root, job.revision)
+    made = generator.generate(job.prompts, job.seeds)
     return [
         (b"" if new.withheld else encode(new.image, name)[0], new.recipe)
         for name, new in zip(job.ids, made, strict=True)
@@ -284,7 +288,7 @@ def _diffuse(job: _Job) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 @lru_cache(maxsize=1)  # the next one's networks want the memory
-def _loaded(maker: str, root: Path) -> DiffusionGenerator:
+def _loaded(maker: str, root: Path, _revision: str) -> DiffusionGenerator:
     return _generator(DiffusionPictures.model_validate_json(maker), root)
 
 

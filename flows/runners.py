@@ -164,7 +164,8 @@ class OnCluster:
             while under_way:
                 yield from self._first(cluster, under_way, function, gpus)
         finally:
-            cluster.cancel([future for _, future in under_way])
+            if self._joined is cluster:  # else it has been left, and would be started again
+                cluster.cancel([future for _, future in under_way])
 
     def _first(
         self,
@@ -247,7 +248,7 @@ class _Ray:
             logging_level=logging.CRITICAL,
             **(own if address is None else {}),
         )
-        if threading.current_thread() is threading.main_thread():
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would leave paid answers behind
         self._functions: dict[float, Any] = {}
 

@@ -131,6 +131,16 @@ def test_what_a_worker_raises_is_raised_and_nobody_waits_for_the_rest() -> None:
     assert cluster.cancelled
 
 
+def test_who_has_been_left_is_asked_for_nothing() -> None:
+    cluster = MadeUp()
+    workers = OnCluster(lambda: cluster, None, 1.0)
+    some = workers.run(doubled, range(40), chunk=1, gpu=False)
+    next(some)
+    workers.close()
+    some.close()  # type: ignore[attr-defined]
+    assert not cluster.cancelled
+
+
 def test_a_gpu_is_asked_for_where_one_is_needed() -> None:
     cluster = MadeUp()
     list(run(cluster, range(3), gpus=0.5))

@@ -16,6 +16,7 @@ from flows.generate import generate
 from flows.label_images import label_images
 from flows.label_pairs import label_pairs
 from flows.respond import respond
+from flows.runners import workers_of
 from flows.shown import show_build
 from flows.stage import by_a_worker, run_name
 from flows.synthesize import synthesize
@@ -50,7 +51,8 @@ def build(root: Path, retries: int = 0, retry_delay_s: float = 60.0, served_at: 
             # A missing key is told before hours of other work.
             check_endpoints(workspace)
         steps = [step.with_options(retries=retries, retry_delay_seconds=retry_delay_s) for step in STEPS]
-        ran = [step.name for step in steps if step(root)]
+        with workers_of(workspace.params.execution):
+            ran = [step.name for step in steps if step(root)]
         if by_a_worker() and ran:
             commit_to_dvc(root)
         if PREFECT_API_URL.value():  # else the server ends with this process, and nobody could look

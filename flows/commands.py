@@ -101,10 +101,15 @@ def build_workspace(root: Path) -> None:
 def run_one(root: Path, stage: str) -> None:
     """Run one stage if it is not fresh."""
     from flows.progress import RichProgress
+    from flows.runners import workers_of
     from pipeline.runner import locked, run_stage
 
     workspace = open_workspace(root)
-    with locked(workspace), RichProgress(stage) as progress:
+    with (
+        locked(workspace),
+        workers_of(workspace.params.execution),
+        RichProgress(stage) as progress,
+    ):
         ran = run_stage(workspace, stage, progress)
     OUT.print(f"{stage}: done." if ran else f"{stage}: nothing has changed.")
 

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 
 from flows.progress import RichProgress
+from flows.runners import workers_of
 from pipeline.runner import WorkspaceBusyError, locked, run_stage
 from pipeline.stages import STAGES
 from pipeline.workspace import Workspace
@@ -62,7 +63,7 @@ def stage_flow(name: str, work: Task[[Path], bool]) -> Flow[[Path], bool]:
     def run(root: Path) -> bool:
         workspace = Workspace(root)
         workspace.check()
-        with locked(workspace):
+        with locked(workspace), workers_of(workspace.params.execution):
             return work(root)
 
     made: Any = flow(name=name, flow_run_name=run_name, validate_parameters=False)(run)

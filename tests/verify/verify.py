@@ -5,8 +5,8 @@ is paid for twice; a rerun does nothing. Where the repository itself is built (`
 of the two. Prints what it measured and ends with exit code 1 if a bound does not hold.
 
 With `--share S` the second build begins with the first one's answers, of which that share, drawn anew each
-time, is lost: these are asked again, each beside other neighbours than before. With `--every N` both builds are
-of every Nth class of the taxonomy, and the bounds on pairs are so much smaller.
+time, is lost: these are asked again, each beside other neighbours than before. With `--every N` both builds
+are of every Nth class of the taxonomy, and the bounds on pairs are so much smaller.
 """
 
 from __future__ import annotations
@@ -163,9 +163,7 @@ def check_dataset(root: Path, every: int) -> None:
         kinds[row["category"]].add(row["type"])
     pairs, of_each = 160 // every, 20 // every
     check(len(rows) >= pairs, f"pairs, at least {pairs}", len(rows))
-    check(
-        min(by_type[t] for t in TYPES) >= of_each, f"pairs of each type, at least {of_each}", dict(by_type)
-    )
+    check(min(by_type[t] for t in TYPES) >= of_each, f"pairs of each type, at least {of_each}", dict(by_type))
     if every > 1:  # of a category not every class is there
         return
     lacking = {

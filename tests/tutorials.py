@@ -189,7 +189,7 @@ def follow(
     folder: Path,
     environment: Mapping[str, str],
     by_hand: Callable[[str], None] = lambda _: None,
-    seconds: float = 900,
+    seconds: float = 1800,
 ) -> None:
     """Do what a page says, block by block, and hold what is printed against what it shows.
 

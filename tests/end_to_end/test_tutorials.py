@@ -14,7 +14,7 @@ from tests.conftest import HOLISAFE, REPOSITORY
 from tests.review import Browser
 from tests.tutorials import blocks, follow
 
-pytestmark = [pytest.mark.build, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.build, pytest.mark.timeout(5400)]
 
 PORT = 8765
 """Of the scripted endpoint, as profiles/rehearsal.yaml names it."""

@@ -311,23 +311,33 @@ class _Dask:
         import distributed
 
         self._distributed: Any = distributed
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told as an error
         settings: Any = dask.config
         # Images travel with their chunk, which Dask advises against from 10 MB.
         settings.set({"distributed.admin.large-graph-warning-threshold": "1GiB"})
         self._own: Any = None
         if address is None:
-            # Whoever was there when workers died twice is looked at alone.
-            settings.set({"distributed.scheduler.allowed-failures": 1})
+            settings.set(
+                {
+                    # What was there when workers died twice is looked at alone.
+                    "distributed.scheduler.allowed-failures": 1,
+                    # Else a worker that takes longer to start again, as on a busy machine, is given up;
+                    "distributed.deploy.lost-worker-timeout": "1 hour",
+                    # and where all are, work would wait for ever.
+                    "distributed.scheduler.no-workers-timeout": "30 minutes",
+                }
+            )
             self._own = self._distributed.LocalCluster(
                 n_workers=workers or usable_cores(),
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # it listens nevertheless
                 memory_limit=0,  # else workers are ended at their share of the memory
                 silence_logs=logging.CRITICAL,
             )
         try:
-            self._client: Any = self._distributed.Client(self._own or address, set_as_default=False)
+            self._client: Any = self._distributed.Client(self._own or address)
         except BaseException:
             if self._own is not None:
                 self._own.close()
@@ -353,11 +363,16 @@ class _Dask:
         self._distributed.wait(list(futures), return_when="FIRST_COMPLETED")
 
     def result(self, future: Any) -> Any:
+        scheduler = self._distributed.scheduler
         try:
             return future.result()
-        except self._distributed.KilledWorker as error:
+        except scheduler.KilledWorker as error:
             raise DiedError from error
-        except self._distributed.CancelledError as error:
+        except (
+            scheduler.NoValidWorkerError,
+            scheduler.NoWorkerError,
+            self._distributed.CancelledError,
+        ) as error:
             raise RuntimeError(_lost("Dask", error)) from error
 
     def cancel(self, futures: Sequence[Any]) -> None:

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.settings import PREFECT_API_URL
 
 from flows.assemble import assemble
+from flows.at_prefect import termination_is_heard
 from flows.audit import audit
 from flows.collect import collect
 from flows.commands import commit_to_dvc
@@ -46,7 +47,7 @@ def build(root: Path, retries: int = 0, retry_delay_s: float = 60.0, served_at: 
     root = Path(root)  # a worker gives what it was told in JSON
     workspace = Workspace(root)
     workspace.check()
-    with locked(workspace):
+    with locked(workspace), termination_is_heard():
         if any(stage.questions and not is_fresh(workspace, stage) for stage in STAGES.values()):
             # A missing key is told before hours of other work.
             check_endpoints(workspace)

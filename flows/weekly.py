@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.at_prefect import termination_is_heard
 from flows.shown import show_audit
 from flows.stage import another_try_may_help, run_name, shown_progress
 from pipeline.audit import audit_anyset
@@ -36,7 +37,8 @@ def audit_dataset(root: Path, retries: int = 0, retry_delay_s: float = 60.0, ser
     workspace = Workspace(Path(root))
     out = workspace.root / "data" / "audits" / f"{datetime.now(UTC):%Y-%m-%d}"
     audited = look.with_options(retries=retries, retry_delay_seconds=retry_delay_s)
-    metrics, stale = audited(workspace.root, out)
+    with termination_is_heard():
+        metrics, stale = audited(workspace.root, out)
     show_audit(workspace, metrics, out / "index.html", stale, served_at)
     return str(out)
 

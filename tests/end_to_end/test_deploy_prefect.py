@@ -176,7 +176,11 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
     }
     url = f"http://127.0.0.1:{port}/api"
-    known = environment | {"PREFECT_API_URL": url, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    known = environment | {
+        "PREFECT_API_URL": url,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_CLIENT_MAX_RETRIES": "20",
+    }
     server = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     worker = [PREFECT, "worker", "start", "--pool", "holisafe", "--type", "process"]
 

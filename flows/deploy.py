@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import httpx
 from prefect import Flow
@@ -269,6 +270,8 @@ def _automation(client: SyncPrefectClient, root: Path, deployments: list[str], b
         for old in there:
             client.delete_automation(old.id)
         return None
+    # The server may not know by which address people reach it; who deploys does.
+    run = str(url_for("flow-run", UUID(int=0))).replace(str(UUID(int=0)), "{{ flow_run.id }}")
     wanted = AutomationCore(
         name=name,
         description=f"Tells of runs that failed in `{root}`. Written by `holisafe deploy`.",
@@ -289,7 +292,7 @@ def _automation(client: SyncPrefectClient, root: Path, deployments: list[str], b
             SendNotification(
                 block_document_id=block,
                 subject="{{ flow.name }} of {{ flow_run.name }}: {{ flow_run.state.name }}",
-                body="{{ flow_run.state.message }}\n\n{{ flow_run|ui_url }}",
+                body=f"{{{{ flow_run.state.message }}}}\n\n{run}",
             )
         ],
     )

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.encoders._common import FloatArray
 from pipeline.encoders.checkpoint import OpenClipEncoder
@@ -65,9 +65,16 @@ class EncoderAt:
 
 
 def decoded(data: bytes) -> Image.Image:
-    """The picture of a normalised file."""
-    with Image.open(io.BytesIO(data)) as opened:
-        return opened.convert("RGB")
+    """The picture of a normalised file.
+
+    Raises:
+        OSError: when it is none.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return opened.convert("RGB")
+    except UnidentifiedImageError:
+        raise OSError("no kind of image that is known") from None  # Pillow names an address in memory
 
 
 def _embed(job: tuple[EncoderAt, list[bytes]]) -> list[FloatArray | str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
-__all__ = ["at_prefect", "end_with_this"]
+__all__ = ["at_prefect", "end_with_this", "termination_is_heard"]
+
+AGAIN_S = 0.1
 
 _watchers: list[subprocess.Popen[bytes]] = []
 
@@ -33,6 +38,34 @@ def at_prefect() -> Iterator[None]:
             f"Prefect's server{where} was lost ({type(error).__name__}: {error}). What is done is kept: "
             "see that it runs, or unset PREFECT_API_URL, and run the same command again"
         ) from error
+
+
+@contextmanager
+def termination_is_heard() -> Iterator[None]:
+    """See that Prefect's exception for SIGTERM is raised in this block, and not lost in a destructor.
+
+    A signal's handler runs wherever the main thread happens to be. What it raises in a `__del__` Python
+    reports and drops, and a run that was cancelled would go on until it is killed. Such a signal is sent
+    again.
+    """
+    from prefect.exceptions import TerminationSignal
+
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, TerminationSignal):
+            # By another thread and a little later: here it would be lost once more.
+            again = Timer(AGAIN_S, os.kill, (os.getpid(), lost.exc_value.signal))
+            again.daemon = True
+            again.start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def end_with_this(pid: int) -> None:

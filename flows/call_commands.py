@@ -218,6 +218,10 @@ def sweep_calls(root: Path, *, unused: bool, yes: bool) -> None:
     blobs = BlobStore(workspace.blobs)
     if unused and isinstance(workspace.calls, str):
         raise InputError("--unused: others share this call cache, and this build cannot tell what they use")
+    if workspace.shares_blobs and not isinstance(workspace.calls, str):
+        raise InputError(
+            f"{workspace.blobs}: others share these images, and this call cache does not hold their calls"
+        )
     if unused and not all(is_fresh(workspace, stage) for stage in STAGES.values() if stage.questions):
         raise InputError("--unused: this build is not finished, and what it needs would go; build first")
     with locked(workspace), open_cache(workspace.calls) as cache:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_workspace",
     "check_taxonomy",
+    "commit_to_dvc",
     "find_folder_duplicates",
     "label_image_folder",
     "label_text_file",
@@ -93,7 +93,7 @@ def build_workspace(root: Path) -> None:
 
         with at_prefect():
             ran = build(root)
-        _commit_to_dvc(root)
+        commit_to_dvc(root)
         OUT.print(f"Ran {', '.join(ran)}.")
     show_result(workspace)
 
@@ -101,10 +101,15 @@ def build_workspace(root: Path) -> None:
 def run_one(root: Path, stage: str) -> None:
     """Run one stage if it is not fresh."""
     from flows.progress import RichProgress
+    from flows.runners import workers_of
     from pipeline.runner import locked, run_stage
 
     workspace = open_workspace(root)
-    with locked(workspace), RichProgress(stage) as progress:
+    with (
+        locked(workspace),
+        workers_of(workspace.params.execution),
+        RichProgress(stage) as progress,
+    ):
         ran = run_stage(workspace, stage, progress)
     OUT.print(f"{stage}: done." if ran else f"{stage}: nothing has changed.")
 
@@ -126,29 +131,23 @@ def show_status(root: Path) -> None:
 
 def show_result(workspace: Workspace) -> None:
     """Print the table of cells by type and where dataset and report are."""
-    import json
-
+    from flows.figures import pairs_by_category
     from schemas.taxonomy import PAIR_TYPES
 
-    metrics = json.loads((workspace.stage_dir("audit") / "metrics.json").read_text())
-    have: Counter[tuple[str, str]] = Counter()
-    for cell in metrics["cells"]:
-        have[cell["category"], cell["type"]] += cell["have"]
+    rows = pairs_by_category(workspace)
     table = Table("category", *PAIR_TYPES, "all", title="Pairs by category and type")
     for column in table.columns[1:]:
         column.justify = "right"
-    for category in workspace.taxonomy.categories:
-        counts = [have[category, t] for t in PAIR_TYPES]
-        if sum(counts):
-            table.add_row(category, *map(str, counts), str(sum(counts)))
-    table.add_section()
-    table.add_row("all", *(str(metrics["by_type"][t]) for t in PAIR_TYPES), str(metrics["rows"]))
+    for name, counts in rows.items():
+        if name == "all":
+            table.add_section()
+        table.add_row(name, *map(str, counts))
     OUT.print(table)
     OUT.print(f"Dataset: {workspace.stage_dir('assemble')}", soft_wrap=True)
     OUT.print(f"Report:  {workspace.stage_dir('audit') / 'index.html'}", soft_wrap=True)
 
 
-def _commit_to_dvc(root: Path) -> None:
+def commit_to_dvc(root: Path) -> None:
     """Record what was built in dvc.lock, so that `dvc repro` knows that nothing has changed."""
     import shutil
     import subprocess

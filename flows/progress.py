@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -22,10 +23,16 @@ __all__ = ["RichProgress"]
 class RichProgress:
     """Shows one bar a count on standard error; without a terminal, one line when a count is done."""
 
-    def __init__(self, stage: str) -> None:
-        """Name the stage that the bars belong to."""
+    def __init__(self, stage: str, say: Callable[[str], object] | None = None) -> None:
+        """Name the stage that the bars belong to.
+
+        Args:
+            stage: its name.
+            say: takes the line of each count that is done, where there is no terminal; None: standard error.
+        """
         console = Console(stderr=True)
         self._stage = stage
+        self._say = say or console.print
         self._plain = not console.is_terminal
         self._bars = Progress(
             SpinnerColumn(),
@@ -38,7 +45,6 @@ class RichProgress:
             console=console,
             disable=self._plain,
         )
-        self._console = console
         self._task: TaskID | None = None
         self._what = ""
 
@@ -74,4 +80,4 @@ class RichProgress:
         if bar.total is None:
             self._bars.update(self._task, total=bar.completed)
         if self._plain:
-            self._console.print(f"{bar.description}: {int(bar.completed)} in {bar.elapsed or 0:.0f} s")
+            self._say(f"{bar.description}: {int(bar.completed)} in {bar.elapsed or 0:.0f} s")

@@ -36,7 +36,9 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "gpu": ("diffusers",),
     "postgres": ("psycopg",),
-    "s3": ("dvc_s3",),
+    "s3": ("dvc_s3", "s3fs"),
+    "ray": ("ray",),
+    "dask": ("distributed",),
     "safellava": ("accelerate", "dvclive", "gguf", "peft", "sklearn"),
 }
 """The modules of each extra of pyproject.toml, by the names by which they are imported."""

@@ -45,6 +45,7 @@ __all__ = [
     "has_run",
     "is_fresh",
     "last_output",
+    "last_seconds",
     "locked",
     "only_inputs_changed",
     "run_stage",
@@ -213,6 +214,12 @@ def last_output(workspace: Workspace, name: str) -> dict[str, str]:
     record = _record(workspace, name) or {"outs": {}}
     folder = workspace.stage_dir(name)
     return {path: out["sha256"] for path, out in record["outs"].items() if _unchanged(folder / path, out)}
+
+
+def last_seconds(workspace: Workspace, name: str) -> float | None:
+    """How long a stage took when it ran last; None where it has not."""
+    record = _record(workspace, name)
+    return None if record is None else float(record["seconds"])
 
 
 def only_inputs_changed(workspace: Workspace, name: str) -> bool:

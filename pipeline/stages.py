@@ -196,4 +196,6 @@ def modules_of(params: Params) -> list[str]:
         found |= {"open_clip", "torch", "transformers"}
     if "faces" in params.curate.signals:
         found.add("onnx")
+    if params.execution.runner != "threads":
+        found.add("ray" if params.execution.runner == "ray" else "distributed")
     return sorted(found)

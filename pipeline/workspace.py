@@ -87,9 +87,17 @@ class Workspace:
         return os.environ.get("HOLISAFE_CALLS") or self.state / "calls.sqlite"
 
     @property
-    def blobs(self) -> Path:
-        """The images that calls name by hash."""
-        return self.state / "blobs"
+    def blobs(self) -> Path | str:
+        """The images that calls name by hash: a folder here, or the URL that `HOLISAFE_BLOBS` names."""
+        said = os.environ.get("HOLISAFE_BLOBS")
+        if not said:
+            return self.state / "blobs"
+        return said if "://" in said else Path(said)
+
+    @property
+    def shares_blobs(self) -> bool:
+        """Whether others may keep images in the same place."""
+        return bool(os.environ.get("HOLISAFE_BLOBS"))
 
     @property
     def features(self) -> Path:

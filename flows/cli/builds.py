@@ -58,6 +58,63 @@ def plan(json: JsonToo = None) -> None:
     show_plan(HERE.resolve(), json)
 
 
+@commands.command("deploy")
+def deploy(
+    pool: Annotated[
+        str, typer.Option("--pool", help="The process work pool; made if it is not there.")
+    ] = "holisafe",
+    nightly: Annotated[
+        str, typer.Option("--nightly", metavar="CRON", help="When the workspace is extended.")
+    ] = "0 2 * * *",
+    weekly: Annotated[
+        str, typer.Option("--weekly", metavar="CRON", help="When its dataset is audited.")
+    ] = "0 12 * * 0",
+    timezone: Annotated[str, typer.Option("--timezone", help="Of these hours, as Europe/Berlin.")] = "UTC",
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="A tag of the runs; may be repeated.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", help="How often a stage that failed is tried again.", min=0)
+    ] = 2,
+    retry_delay: Annotated[
+        float, typer.Option("--retry-delay", help="Seconds before it is tried again.", min=0)
+    ] = 600.0,
+    served_at: Annotated[
+        str,
+        typer.Option("--served-at", metavar="URL", help="Where browsers find this folder; default: file://."),
+    ] = "",
+    notify: Annotated[
+        str | None,
+        typer.Option("--notify", metavar="TYPE/NAME", help="The notification block told of runs that fail."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the deployments away.")] = False,
+    json: JsonToo = None,
+) -> None:
+    """Have a Prefect server extend this folder nightly and audit its dataset weekly (docs/prefect.md)."""
+    from pipeline.extras import needs
+
+    needs("prefect")
+    from flows.deploy_commands import deploy_workspace, undeploy_workspace
+
+    if remove:
+        undeploy_workspace(HERE.resolve(), json)
+        return
+    from flows.deploy import Plan
+
+    plan = Plan(
+        pool=pool,
+        nightly=nightly,
+        weekly=weekly,
+        timezone=timezone,
+        tags=tuple(tag or ()),
+        retries=retries,
+        retry_delay_s=retry_delay,
+        served_at=served_at,
+        notify=notify,
+    )
+    deploy_workspace(HERE.resolve(), plan, json)
+
+
 @models.command("list")
 def models_list() -> None:
     """List the registered weights, and which are here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -140,10 +139,9 @@ def image_item(
         return jpeg if isinstance(jpeg, bytes) else jpeg()
 
     def load() -> Image:
-        import PIL.Image
+        from pipeline.encoders import decoded
 
-        with PIL.Image.open(io.BytesIO(read())) as opened:
-            return opened.convert("RGB")
+        return decoded(read())
 
     return ImageItem(item_id, caption, ocr_text, load, read, egress_class)
 

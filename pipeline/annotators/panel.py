@@ -121,7 +121,7 @@ class Panel:
         return [*found, *self.image_models]
 
     def _encoder(self) -> EncoderAnnotator:
-        from pipeline.encoders import load_encoder
+        from pipeline.encoders import EncoderAt, load_encoder
         from pipeline.encoders.calibrate import load_calibration
 
         params, taxonomy, root = self.workspace.params, self.workspace.taxonomy, self.workspace.root
@@ -140,6 +140,7 @@ class Panel:
             threshold=params.thresholds.image_safe,
             kept=self.features,
             calibration=calibration,
+            at=EncoderAt(said, root, network.identity),
         )
 
     def _safety_head(self, path: Path) -> SafetyHeadAnnotator:

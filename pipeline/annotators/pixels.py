@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline.annotators.base import ImageItem, Question, Vote, failed_vote, vote
 from pipeline.annotators.classes import softmax
+from pipeline.parallel import WorkerDied, elsewhere, in_processes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.annotators.heads import Floats
-    from pipeline.encoders import FeatureStore
+    from pipeline.encoders import EncoderAt, FeatureStore
     from pipeline.encoders.calibrate import Calibration
     from pipeline.workspace import Progress
     from schemas.taxonomy import Taxonomy
@@ -58,7 +60,7 @@ class ScoresNudity(Protocol):
 
 
 def embedded(
-    encoder: Compares, items: Sequence[ImageItem], kept: FeatureStore | None
+    encoder: Compares, items: Sequence[ImageItem], kept: FeatureStore | None, at: EncoderAt | None = None
 ) -> Iterator[tuple[ImageItem, Floats | str]]:
     """Each item with its embedding, or with why its image did not load.
 
@@ -66,16 +68,23 @@ def embedded(
         encoder: an image-text encoder.
         items: their images are loaded as they are needed.
         kept: where embeddings are kept and looked up; None for nowhere.
+        at: how others load the encoder, where they work for the build; None where it stays here.
     """
+
+    def embed_each(some: Iterable[ImageItem]) -> Iterator[Floats | str]:
+        if at is not None and elsewhere():
+            return at.embed_each(item.jpeg() for item in some if item.jpeg)
+        return encoder.embed_each(item.load for item in some)
+
     if kept is None:
-        yield from zip(items, encoder.embed_each(item.load for item in items), strict=True)
+        yield from zip(items, embed_each(items), strict=True)
         return
     who = encoder.identity
     for start in range(0, len(items), LOOKED_UP):
         some = items[start : start + LOOKED_UP]
         contents = {item.id: hashlib.sha256(item.jpeg()).hexdigest() for item in some if item.jpeg}
         known = kept.get(who, contents)
-        seen = iter(encoder.embed_each(item.load for item in some if item.id not in known))
+        seen = embed_each(item for item in some if item.id not in known)
         new: list[tuple[str, str, Floats]] = []
         for item in some:
             row = known[item.id] if item.id in known else next(seen)
@@ -109,6 +118,7 @@ class EncoderAnnotator:
         threshold: float = 0.5,
         kept: FeatureStore | None = None,
         calibration: Calibration | None = None,
+        at: EncoderAt | None = None,
     ) -> None:
         """Embed the sentences.
 
@@ -122,8 +132,10 @@ class EncoderAnnotator:
             kept: where embeddings are kept; by default they are not.
             calibration: thresholds by class; with them P(unsafe) is that of the likeliest class, .5 at its
                 threshold.
+            at: how others load the encoder, where they work for the build; by default it stays here.
         """
         self.family = family
+        self._at = at
         self._kept = kept
         self._calibration = calibration
         self.encoder = encoder
@@ -140,7 +152,7 @@ class EncoderAnnotator:
     def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
         """Two votes an item, on `image_safe` and on `image_class`."""
         votes: list[Vote] = []
-        for item, row in embedded(self.encoder, items, self._kept):
+        for item, row in embedded(self.encoder, items, self._kept, self._at):
             if isinstance(row, str):
                 votes.append(failed_vote(item.id, self, "error", row))
             else:
@@ -190,10 +202,19 @@ class NudityAnnotator:
         self._borderline = borderline
         self._unsafe = unsafe
 
+    def _scored(self, items: Sequence[ImageItem]) -> Iterator[tuple[ImageItem, float | str]]:
+        """Each item with its score, or with why it has none."""
+        if not elsewhere():
+            yield from _looked_at(items, self._classifier.score)
+            return
+        scores = in_processes(_nudity_of, (item.jpeg() for item in items if item.jpeg), chunk=BATCH)
+        for item, (_, score) in zip(items, scores, strict=True):
+            yield item, "killed the process that looked at it" if isinstance(score, WorkerDied) else score
+
     def annotate(self, items: Sequence[ImageItem], progress: Progress) -> list[Vote]:
         """One vote an item, and one for `sexual_content` where nudity was found."""
         votes: list[Vote] = []
-        for item, score in _looked_at(items, self._classifier.score):
+        for item, score in self._scored(items):
             if isinstance(score, str):
                 votes.append(failed_vote(item.id, self, "error", score))
             elif score < self._borderline:
@@ -214,6 +235,22 @@ class NudityAnnotator:
                 )
             progress.advance()
         return votes
+
+
+@cache
+def _nudity() -> ScoresNudity:
+    from pipeline.encoders import load_nudity_classifier
+
+    return load_nudity_classifier()
+
+
+def _nudity_of(data: bytes) -> float | str:
+    from pipeline.encoders import decoded
+
+    try:
+        return _nudity().score([decoded(data)])[0]
+    except (OSError, ValueError) as error:
+        return f"the image does not load: {error}"
 
 
 def _looked_at(

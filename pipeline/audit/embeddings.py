@@ -67,16 +67,17 @@ def kept_embeddings(workspace: Workspace, progress: Progress, keys: Sequence[str
         Embeddings of length 1 by id.
     """
     from pipeline.annotators import embedded
-    from pipeline.encoders import FeatureStore, load_encoder
+    from pipeline.encoders import EncoderAt, FeatureStore, load_encoder
     from pipeline.label_images import image_items
 
     wanted = frozenset(keys)
     items = [item for item in image_items(workspace) if item.id in wanted]
     encoder = load_encoder(workspace.params.encoder, workspace.root)
+    at = EncoderAt(workspace.params.encoder, workspace.root, encoder.identity)
     progress.start("embeddings", len(items))
     found = {}
     with FeatureStore(workspace.features) as kept:
-        for item, row in embedded(encoder, items, kept):
+        for item, row in embedded(encoder, items, kept, at):
             progress.advance()
             if not isinstance(row, str):
                 found[item.id] = np.asarray(row, np.float64)

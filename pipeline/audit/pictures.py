@@ -73,8 +73,8 @@ def look_at(found: AnySet, progress: Progress, *, trusted: bool = False, kept: P
     Args:
         found: the dataset.
         progress: told of each image.
-        trusted: images of our own making, of which none kills its decoder: no process is started for them.
-            Others are decoded in processes of their own, on all cores.
+        trusted: images of our own making, of which none kills its decoder: no process of this machine is
+            started for them. Others are decoded in processes of their own, on all cores.
         kept: a table of what was seen when this ran last: the same bytes are not decoded again. What is seen
             now takes its place.
     """
@@ -92,8 +92,7 @@ def look_at(found: AnySet, progress: Progress, *, trusted: bool = False, kept: P
             else:
                 yield key, data
 
-    looked = ((i, _look(i)) for i in unseen()) if trusted else in_processes(_look, unseen(), chunk=_CHUNK)
-    for (key, _), seen in looked:
+    for (key, _), seen in in_processes(_look, unseen(), chunk=_CHUNK, worth=not trusted):
         progress.advance()
         if isinstance(seen, Look):
             looks[key] = seen

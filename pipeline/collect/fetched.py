@@ -66,7 +66,7 @@ class FetchedStore:
         except sqlite3.Error as error:
             self._connection.close()
             raise InputError(f"{path}: not usable as a ledger of what was fetched: {error}") from error
-        for half in self._blobs.folder.glob("*/.*"):  # of a process that was killed as it wrote
+        for half in (folder / "blobs").glob("*/.*"):  # of a process that was killed as it wrote
             half.unlink(missing_ok=True)
 
     def get(self, url: str) -> Fetched | None:

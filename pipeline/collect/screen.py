@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from pipeline.collect.blocklist import BLOCKED, BlockLists
 from pipeline.collect.fetched import now
-from pipeline.store import sha256_bytes, write_json
+from pipeline.store import sha256_bytes
 from pipeline.store.blobs import Blobs
 
 __all__ = ["BlockedError", "Screen"]
@@ -37,7 +36,6 @@ class Screen:
     def __init__(self, blobs: Blobs, lists: BlockLists) -> None:
         """Stand before a store, with the lists that hold now."""
         self._blobs, self._lists = blobs, lists
-        self._notes = blobs.folder / "blocked"
 
     def put(self, data: bytes) -> str:
         """Keep `data` unless it is listed; gives its hash in either case, since it may have been paid for."""
@@ -46,14 +44,15 @@ class Screen:
             self.block(sha256, match)
         else:
             self._blobs.put(data)
-            self._note(sha256).unlink(missing_ok=True)
+            self._blobs.files.delete(_note(sha256))
         return sha256
 
     def block(self, sha256: str, match: str) -> BlockedError:
         """Forget the bytes and note why; gives the error that says so."""
         self._blobs.delete(sha256)
         at = now()
-        write_json(self._note(sha256), {"match": match, "at": at})
+        note = json.dumps({"match": match, "at": at}, ensure_ascii=False, indent=2) + "\n"
+        self._blobs.files.write(_note(sha256), note.encode())
         return BlockedError(sha256, match, at, listed=True)
 
     def __call__(self, sha256: str) -> bytes:
@@ -64,7 +63,7 @@ class Screen:
             LostBlobError: when they are not there, or are no longer the same.
         """
         try:
-            note = json.loads(self._note(sha256).read_text())
+            note = json.loads(self._blobs.files.read(_note(sha256)))
         except FileNotFoundError:
             data = self._blobs(sha256)
             if match := self._lists.hit(data):
@@ -72,5 +71,6 @@ class Screen:
             return data
         raise BlockedError(sha256, note["match"], note["at"], self._lists.holds(note["match"]))
 
-    def _note(self, sha256: str) -> Path:
-        return self._notes / f"{sha256}.json"
+
+def _note(sha256: str) -> str:
+    return f"blocked/{sha256}.json"

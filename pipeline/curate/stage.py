@@ -24,7 +24,7 @@ from pipeline.curate.ingest import INGESTED, Ingested, Job, Rejected, ingest
 from pipeline.curate.normalise import opened, upright_size
 from pipeline.curate.split import Group, SplitLedger, assign_sides
 from pipeline.curate.text import alike_text, same_text
-from pipeline.encoders import FeatureStore, load_encoder
+from pipeline.encoders import EncoderAt, FeatureStore, load_encoder
 from pipeline.parallel import WorkerDied, in_processes
 from pipeline.runner import last_output, only_inputs_changed
 from pipeline.store import Cells, Failures, TableWriter, read_rows
@@ -211,7 +211,8 @@ def _same_scenes(
     encoder = load_encoder(workspace.params.encoder, workspace.root)
     ids, rows = [], []
     with FeatureStore(workspace.features) as kept:
-        for item, row in embedded(encoder, items, kept):
+        at = EncoderAt(workspace.params.encoder, workspace.root, encoder.identity)
+        for item, row in embedded(encoder, items, kept, at):
             progress.advance()
             if not isinstance(row, str):  # else it does not load, which label_images tells
                 ids.append(item.id)

@@ -12,9 +12,11 @@ from pipeline.encoders.features import FeatureStore
 from pipeline.encoders.image import ImageEncoder, ImageTextEncoder, load_image_encoder
 from pipeline.encoders.nudity import NudityClassifier, load_nudity_classifier
 from pipeline.encoders.ocr import ReadText, TextReader
+from pipeline.encoders.spread import EncoderAt, decoded
 from pipeline.encoders.text import TextEncoder, load_text_encoder
 
 __all__ = [
+    "EncoderAt",
     "Face",
     "FaceDetector",
     "FeatureStore",
@@ -26,6 +28,7 @@ __all__ = [
     "TextEncoder",
     "TextReader",
     "check_encoder",
+    "decoded",
     "encoder_identity",
     "load_encoder",
     "load_face_detector",

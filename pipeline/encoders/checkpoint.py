@@ -50,6 +50,7 @@ class OpenClipEncoder:
         precision: str = "fp32",
         batch: int = 16,
         threads: int = 1,
+        device: str = "cpu",
     ) -> None:
         """Build the architecture and load its weights.
 
@@ -63,6 +64,7 @@ class OpenClipEncoder:
             precision: fp32 or bf16.
             batch: images that run through the network together.
             threads: batches that run at the same time, each on one core.
+            device: as torch names it.
 
         Raises:
             FileNotFoundError: when a file is missing.
@@ -75,7 +77,7 @@ class OpenClipEncoder:
         self.arch = arch if isinstance(arch, str) else self._register(arch)
         if self.arch not in open_clip.list_models():
             raise ValueError(f"{arch}: no architecture of open_clip; open_clip.list_models() names them all.")
-        self.batch, self.threads, self._precision = batch, threads, precision
+        self.batch, self.threads, self._precision, self._device = batch, threads, precision, device
         self._model, self._preprocess = self._build(checkpoint, pretrained_tag)
         self._tokenizer = self._load_tokenizer(tokenizer)
         self.dim: int = open_clip.get_model_config(self.arch)["embed_dim"]
@@ -119,6 +121,7 @@ class OpenClipEncoder:
                     self.arch,
                     pretrained=str(checkpoint),
                     precision=self._precision,
+                    device=self._device,
                     force_quick_gelu=quick_gelu,
                     image_mean=prepared.get("mean"),
                     image_std=prepared.get("std"),
@@ -173,7 +176,8 @@ class OpenClipEncoder:
         """Name of what makes the embeddings, for cache keys: weights, precision, preparation, GELU."""
         how = dict(self._model.visual.preprocess_cfg) | ({"quick_gelu": True} if self._quick_gelu else {})
         prepared = sha256_text(canonical_json(how))[:8]
-        return f"{self.arch}-{self._precision}-{prepared}-{fingerprint(self._files)}"
+        where = "" if self._device == "cpu" else "-cuda"
+        return f"{self.arch}-{self._precision}{where}-{prepared}-{fingerprint(self._files)}"
 
     @cached_property
     def _class_vectors(self) -> FloatArray:
@@ -208,7 +212,7 @@ class OpenClipEncoder:
         torch.stack(pixels, out=full[: len(pixels)])
         dtype = open_clip.get_input_dtype(self._precision)
         with torch.inference_mode():
-            rows = iter(unit(self._model.encode_image(full.to(dtype)).float().numpy()))
+            rows = iter(unit(self._model.encode_image(full.to(self._device, dtype)).float().cpu().numpy()))
         return [why or next(rows) for why in found]
 
     def embed(self, images: Sequence[Image]) -> FloatArray:
@@ -221,7 +225,8 @@ class OpenClipEncoder:
         out = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(out, texts, strict=True):
             with fixed_threads():
-                row[:] = self._model.encode_text(self._tokenizer([text])).float().numpy()[0]
+                tokens = self._tokenizer([text]).to(self._device)
+                row[:] = self._model.encode_text(tokens).float().cpu().numpy()[0]
         return unit(out)
 
     def objects(self, images: Sequence[Image], k: int = 5) -> list[list[tuple[str, float]]]:

@@ -34,6 +34,7 @@ def load_encoder(said: EmbeddedEncoder | CheckpointEncoder, root: Path) -> Image
             precision=said.precision,
             batch=said.batch,
             threads=said.threads,
+            device=said.device,
         )
     except ValueError as error:
         raise InputError(f"{root / 'params.yaml'}: encoder: {error}") from error

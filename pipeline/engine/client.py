@@ -8,9 +8,13 @@ an answer is worth in `answers`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from itertools import islice
+from threading import current_thread, main_thread
 from typing import Self
 
 from pipeline.engine.answers import Answer, first_tokens, judge
@@ -131,7 +135,25 @@ class Engine:
         Raises:
             EndpointError: when the endpoint cannot be used. What was answered is kept; run again to go on.
         """
-        asyncio.run(self._ask_each(requests, on_answer, stage, warm))
+
+        def run() -> None:
+            asyncio.run(self._ask_each(requests, on_answer, stage, warm))
+
+        if current_thread() is not main_thread():
+            run()
+            return
+        # Signals are heard in the main thread alone, and what their handlers raise there, be it Ctrl-C or
+        # Prefect's, may land anywhere. In the event loop it would be lost, or paid answers would.
+        self._stop = None
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(copy_context().run, run)
+            try:
+                running.result()
+            except BaseException:
+                while self._stop is None and not running.done():  # it is about to begin
+                    time.sleep(0.01)
+                self.stop()
+                raise
 
     async def ask(self, request: Request, *, stage: str) -> Answer:
         """Ask one request. Use it inside `async with engine:`.

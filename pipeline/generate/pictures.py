@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.collect.screen import BlockedError, Screen
@@ -22,6 +24,7 @@ from pipeline.generate.prompts import (
     wanted_pictures,
     writer_request,
 )
+from pipeline.parallel import WorkerDied, in_processes
 from pipeline.store import Failures, canonical_json, sha256_bytes
 from pipeline.store.blobs import Blobs, LostBlobError
 from schemas.params import DiffusionPictures, ImagesApiPictures
@@ -32,11 +35,14 @@ if TYPE_CHECKING:
     from pipeline.annotators import Asking, Panel, Voter
     from pipeline.collect.blocklist import BlockLists
     from pipeline.engine import Answer, Request
+    from pipeline.generate.diffusion import DiffusionGenerator
     from pipeline.workspace import Progress, Workspace
 
-__all__ = ["Made", "make_pictures", "requests"]
+__all__ = ["AUTHOR", "KILLED", "Made", "make_pictures", "requests"]
 
 AUTHOR = "holisafe-pipeline"
+KILLED = "killed the process that made it"
+"""Why there is no picture of which no exception tells."""
 STAGE = "generate"
 
 
@@ -199,41 +205,48 @@ def _diffused(
     failures: Failures,
     progress: Progress,
 ) -> Iterator[Made]:
-    from pipeline.generate.diffusion import DiffusionGenerator
     from pipeline.generate.finished import Finished, FinishedPicture
     from schemas.errors import InputError
 
-    folder = workspace.root / maker.model
     try:
-        generator = DiffusionGenerator(
-            folder if folder.is_dir() else maker.model,
-            revision=maker.revision,
-            dtype=maker.dtype,
-            device=maker.device,
-            steps=maker.steps,
-            guidance=maker.guidance,
-            size=maker.size,
-            negative_prompt=maker.negative_prompt,
-            offload=maker.offload,
-            safety_checker=maker.safety_checker,
-        )
+        generator = _generator(maker, workspace.root)
     except ValueError as error:
         raise InputError(
             f"{workspace.root / 'params.yaml'}: generate.pictures, {maker.name}: {error}"
         ) from error
     finished = Finished(workspace.state / "pictures", lists)
     # Batches are cut from the whole list, so that a run that was killed goes on with the same companions.
+    batches = []
     for start in range(0, len(pictures), maker.batch):
         batch = pictures[start : start + maker.batch]
         prompts = [picture.prompt for picture in batch]
         seeds = [image_seed(workspace.params.seed, picture.wanted.id) for picture in batch]
         asked = generator.asked(prompts, seeds)
+        ids = [picture.wanted.id for picture in batch]
+        job = _Job(maker, workspace.root, str(asked[0]["revision"]), prompts, seeds, ids)
+        batches.append((batch, job, asked))
+    lacking = {n for n, (_, _, asked) in enumerate(batches) if None in map(finished.get, asked)}
+    new = in_processes(
+        _diffuse,
+        (batches[n][1] for n in sorted(lacking)),
+        chunk=1,
+        worth=False,  # on this machine they take turns at what there is
+        gpu=maker.device.startswith("cuda"),
+    )
+    for n, (batch, _, asked) in enumerate(batches):
+        if n in lacking:
+            _, files = next(new)
+            if isinstance(files, WorkerDied):
+                for picture in batch:
+                    progress.advance()
+                    failures.add(picture.wanted.id, f"picture:{maker.name}", "picture not made", KILLED)
+                    yield Made(None, (picture.call_key,) if picture.call_key else ())
+                continue
+            for i, (data, recipe) in enumerate(files):
+                if recipe["revision"] != asked[i]["revision"]:
+                    raise InputError(f"{maker.model}: a worker has other weights than this machine")
+                finished.put(asked[i], FinishedPicture(data, recipe))
         kept = [finished.get(recipe) for recipe in asked]
-        if any(made is None for made in kept):
-            for i, new in enumerate(generator.generate(prompts, seeds)):
-                data = b"" if new.withheld else encode(new.image, batch[i].wanted.id)[0]
-                finished.put(asked[i], FinishedPicture(data, new.recipe))
-            kept = [finished.get(recipe) for recipe in asked]
         for picture, made in zip(batch, kept, strict=True):
             progress.advance()
             assert made is not None  # noqa: S101 - kept or made just now
@@ -249,6 +262,53 @@ def _diffused(
                 continue
             name = f"diffusion:{made.recipe['model']}"
             yield Made(_row(maker, picture, made.data, made.recipe, name), keys)
+    _loaded.cache_clear()  # where it was loaded here: later stages want its memory
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A batch of pictures, as who makes it is told."""
+
+    maker: DiffusionPictures
+    root: Path
+    revision: str
+    prompts: list[ImagePrompt]
+    seeds: list[int]
+    ids: list[str]
+
+
+def _diffuse(job: _Job) -> list[tuple[bytes, dict[str, Any]]]:
+    """The file and the recipe of each picture of a batch; no bytes where the safety checker took it away."""
+    generator = _loaded(job.maker.model_dump_json(), job.root, job.revision)
+    made = generator.generate(job.prompts, job.seeds)
+    return [
+        (b"" if new.withheld else encode(new.image, name)[0], new.recipe)
+        for name, new in zip(job.ids, made, strict=True)
+    ]
+
+
+@lru_cache(maxsize=1)  # the next one's networks want the memory
+def _loaded(maker: str, root: Path, _revision: str) -> DiffusionGenerator:
+    return _generator(DiffusionPictures.model_validate_json(maker), root)
+
+
+def _generator(maker: DiffusionPictures, root: Path) -> DiffusionGenerator:
+    """What makes the pictures; its networks are loaded when it is first used."""
+    from pipeline.generate.diffusion import DiffusionGenerator
+
+    folder = root / maker.model
+    return DiffusionGenerator(
+        folder if folder.is_dir() else maker.model,
+        revision=maker.revision,
+        dtype=maker.dtype,
+        device=maker.device,
+        steps=maker.steps,
+        guidance=maker.guidance,
+        size=maker.size,
+        negative_prompt=maker.negative_prompt,
+        offload=maker.offload,
+        safety_checker=maker.safety_checker,
+    )
 
 
 def _order(voter: Voter, maker: ImagesApiPictures, picture: Picture) -> Request:

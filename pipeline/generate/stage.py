@@ -9,8 +9,9 @@ from pipeline.collect.blocklist import BLOCKED, load_block_lists
 from pipeline.collect.fetched import now
 from pipeline.generate.draw import DrawingError, draw
 from pipeline.generate.encoding import encode, image_seed
-from pipeline.generate.pictures import AUTHOR, Made, make_pictures
+from pipeline.generate.pictures import AUTHOR, KILLED, Made, make_pictures
 from pipeline.generate.placeholders import placeholders
+from pipeline.parallel import WorkerDied, in_processes
 from pipeline.quota import take_per_class
 from pipeline.store import Failures, TableWriter, canonical_json, sha256_bytes, write_rows
 from pipeline.workspace import Progress, Workspace
@@ -20,6 +21,8 @@ from schemas.taxonomy import ClassInfo, Drawing, Taxonomy
 __all__ = ["drawings_of", "run"]
 
 OWN_LICENCE = "Apache-2.0"
+WORTH_PROCESSES = 500
+"""Drawings for which other processes of this machine are worth their start."""
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -39,14 +42,15 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     )
     progress.start("generate", len(drawings))
     with TableWriter(out / "images.parquet", RAW_IMAGES) as images:
-        for info, drawing, seed in drawings:
+        jobs = ((drawing, seed) for _, drawing, seed in drawings)
+        drawn = in_processes(_drawn, jobs, worth=len(drawings) >= WORTH_PROCESSES)
+        for (info, drawing, _), (_, found) in zip(drawings, drawn, strict=True):
             progress.advance()
-            try:
-                drawn = draw(drawing, seed)
-            except DrawingError as error:
-                failures.add("", f"drawing:{drawing.id}", "cannot be drawn", str(error))
+            if not isinstance(found, tuple):
+                why = KILLED if isinstance(found, WorkerDied) else found
+                failures.add("", f"drawing:{drawing.id}", "cannot be drawn", why)
                 continue
-            data, _ = encode(drawn.image, drawing.id)
+            data, recipe = found
             if match := lists.hit(data):
                 failures.add(sha256_bytes(data), f"drawing:{drawing.id}", BLOCKED, f"{match} at {now()}")
                 continue
@@ -62,7 +66,7 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
                     "redistributable": "yes",
                     "retrieved_at": "",
                     "generator": f"drawn:{drawing.kind}",
-                    "recipe": canonical_json(drawn.recipe),
+                    "recipe": recipe,
                     "caption": drawing.caption,
                     "subject": drawing.subject,
                     "objects": list(drawing.objects),
@@ -79,6 +83,17 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
             made = make_pictures(workspace, lists, failures, progress)
             write_rows(out / "calls.parquet", CALLS, _written(images, made))
     failures.write(out)
+
+
+def _drawn(job: tuple[Drawing, int]) -> tuple[bytes, str] | str:
+    """The file of a drawing with its recipe, or why it cannot be drawn."""
+    drawing, seed = job
+    try:
+        drawn = draw(drawing, seed)
+    except DrawingError as error:
+        return str(error)
+    data, _ = encode(drawn.image, drawing.id)
+    return data, canonical_json(drawn.recipe)
 
 
 def _written(images: TableWriter, made: Iterable[Made]) -> Iterator[dict[str, str]]:

@@ -30,6 +30,7 @@ from schemas.params.endpoints import (
     ScriptedEndpoint,
     Trained,
 )
+from schemas.params.execution import Execution
 from schemas.params.generate import DiffusionPictures, ImagesApiPictures, Pictures, Placeholders
 from schemas.params.respond import Respond
 
@@ -49,6 +50,7 @@ __all__ = [
     "EmbeddedEndpoint",
     "Encoder",
     "Endpoint",
+    "Execution",
     "Fetch",
     "FolderSource",
     "HubSource",

@@ -21,6 +21,7 @@ from schemas.params.endpoints import (
     RemoteEndpoint,
     ScriptedEndpoint,
 )
+from schemas.params.execution import Execution
 from schemas.params.generate import Generate
 from schemas.params.respond import Respond
 from schemas.taxonomy import PAIR_TYPES, PairType
@@ -126,6 +127,7 @@ class Params(Strict):
     label_pairs: LabelPairs
     respond: Respond
     assemble: Assemble
+    execution: Execution = Execution()
 
     @model_validator(mode="after")
     def _ordered(self) -> Params:

@@ -47,6 +47,9 @@ class CheckpointEncoder(_Encoder):
     precision: Literal["fp32", "bf16"] = "fp32"
     batch: int = Field(default=16, ge=1, description="images that run through the network together")
     threads: int = Field(default=2, ge=1, description="batches at once, each decoded and run on one core")
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = Field(
+        default="cpu", description="as torch names it"
+    )
 
     @property
     def config(self) -> Path | None:
@@ -55,7 +58,9 @@ class CheckpointEncoder(_Encoder):
 
     def identity(self) -> dict[str, Any]:
         """What decides its votes, beside the files that it names: not how many images run at once."""
-        return self.model_dump(mode="json", exclude={"batch", "threads", "checkpoint"})
+        # A GPU gives other last bits than the processor, and every one of a kind the same.
+        told = self.model_dump(mode="json", exclude={"batch", "threads", "checkpoint", "device"})
+        return told if self.device == "cpu" else told | {"device": "cuda"}
 
 
 Encoder = Annotated[EmbeddedEncoder | CheckpointEncoder, Field(discriminator="kind")]

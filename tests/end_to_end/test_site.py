@@ -144,13 +144,13 @@ def test_pages_render_in_a_browser_and_ask_nobody_else(site: Path) -> None:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         for path, title, other in (
-            ("index.html", "holisafe-pipeline", "What I may want"),
-            ("reference/engine.html", "Model calls", "CallCache"),
+            ("index.html", "holisafe-pipeline", "h2#what-i-may-want"),
+            ("reference/engine.html", "Model calls", "h3[id='pipeline.engine.CallCache']"),
         ):
             page.goto(f"{home}/{path}", wait_until="networkidle")
             assert page.locator("h1").first.inner_text().removesuffix("¶").strip() == title
             assert page.locator("h1").first.is_visible()
-            assert page.get_by_text(other).first.is_visible()
+            assert page.locator(other).is_visible()
         # Search works, and by what is here.
         page.locator("label[for=__search]:visible").first.click()
         page.keyboard.type("contrast squares")

@@ -19,12 +19,14 @@ import yaml
 
 from pipeline.generate.diffusion import DiffusionGenerator, PromptRefusedError
 from pipeline.generate.policy import ImagePrompt
+from pipeline.parallel import given_to
 from pipeline.runner import run_stage, stage_key
 from pipeline.stages import STAGES
 from pipeline.store import read_rows
 from pipeline.workspace import Silent, Workspace
 from schemas.taxonomy import load_taxonomy
 from tests.conftest import REPOSITORY, make_workspace
+from tests.elsewhere import Elsewhere
 
 pytestmark = [
     pytest.mark.real,
@@ -308,6 +310,23 @@ def test_the_stage_makes_each_picture_once_and_the_same(tmp_path: Path, checkpoi
     assert run_stage(Workspace(workspace.root), "generate", Silent())
     assert table.read_bytes() == before
     assert times == {p: p.stat().st_mtime_ns for p in times}
+
+
+def test_others_make_the_same_pictures(tmp_path: Path, checkpoint: Path) -> None:
+    here, there = build(tmp_path / "here", checkpoint), build(tmp_path / "there", checkpoint)
+    assert run_stage(here, "generate", Silent())
+    others = Elsewhere()
+    with given_to(others):
+        assert run_stage(there, "generate", Silent())
+    assert rows(there) == rows(here)
+    assert others.asked == {("_drawn", 8, False), ("_diffuse", 1, False)}
+
+    dead = build(tmp_path / "dead", checkpoint, device="cuda")
+    others = Elsewhere(dies=True)
+    with given_to(others):
+        assert run_stage(dead, "generate", Silent())
+    assert [row["reason"] for row in rows(dead, "failures")[1:]] == ["picture not made"] * 5
+    assert ("_diffuse", 1, True) in others.asked
 
 
 def test_a_killed_stage_goes_on(tmp_path: Path, checkpoint: Path) -> None:

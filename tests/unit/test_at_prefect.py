@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.exceptions import TerminationSignal
 from prefect.server.api.server import SubprocessASGIServer
+from prefect.utilities.engine import capture_sigterm
 
-from flows.at_prefect import at_prefect
+from flows.at_prefect import at_prefect, termination_is_heard
 from tests.conftest import REPOSITORY
 
 KILLED = """
@@ -45,3 +49,23 @@ def test_a_server_that_is_lost_is_told_in_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(SubprocessASGIServer, "_instances", {})
     with pytest.raises(RuntimeError, match=r"server was lost \(ConnectError: refused\)"), at_prefect():
         raise httpx.ConnectError("refused")
+
+
+class Dying:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_termination_that_a_destructor_swallows_is_heard_all_the_same() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which Prefect gives it to at the end
+
+    def run() -> None:
+        with capture_sigterm(), termination_is_heard():
+            Dying()
+            time.sleep(20)
+
+    try:
+        with pytest.raises(TerminationSignal):
+            run()
+    finally:
+        signal.signal(signal.SIGTERM, before)

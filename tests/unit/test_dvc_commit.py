@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands import _commit_to_dvc
+from flows.commands import commit_to_dvc
 
 
 def test_a_parameter_that_is_not_written_out_is_named(tmp_path: Path) -> None:
@@ -17,4 +17,4 @@ def test_a_parameter_that_is_not_written_out_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: 1\n")
     (tmp_path / "dvc.yaml").write_text("stages:\n  s:\n    cmd: 'true'\n    params: [seed, votes.kind]\n")
     with pytest.raises(RuntimeError, match=r"(?s)'votes\.kind' are missing.*written out"):
-        _commit_to_dvc(tmp_path)
+        commit_to_dvc(tmp_path)

@@ -389,7 +389,10 @@ def test_an_answer_that_costs_more_than_it_could_is_kept_and_ends_a_run_with_a_c
     assert {answer.status for answer in answers} == {"ok"}, "without a cap nothing relies on it"
 
 
-def test_ctrl_c_keeps_what_is_under_way(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_handler_raises_keeps_what_is_under_way(
+    server: Server, tmp_path: Path, number: signal.Signals
+) -> None:
     server.delay_s = 0.3
     program = f"""
 import sys
@@ -398,7 +401,10 @@ from pathlib import Path
 from test_engine_client import rows
 from pipeline.engine import *
 import signal
+class Cancelled(BaseException): pass
+def cancel(*_): raise Cancelled  # as Prefect does
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it would be ignored
+signal.signal(signal.SIGTERM, cancel)
 with open_cache(Path({str(tmp_path / "calls.sqlite")!r})) as cache:
     there = RemoteEndpoint("scripted-test", {server.url!r}, "k", Terms(concurrency=4))
     Engine(cache, there).ask_all(rows(400), stage="t")
@@ -407,7 +413,7 @@ with open_cache(Path({str(tmp_path / "calls.sqlite")!r})) as cache:
     deadline = time.monotonic() + 60
     while len(server.bodies) < 4 and time.monotonic() < deadline:
         time.sleep(0.005)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     assert child.wait(timeout=30) != 0
     with open_cache(tmp_path / "calls.sqlite") as cache:
         # The first call went alone, then four at once.

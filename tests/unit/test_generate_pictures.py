@@ -291,7 +291,7 @@ def test_a_picture_that_is_listed_later_loses_its_bytes_and_its_row(root: Path, 
             assert failed["source"] == row["source_uri"]
             kind = "pdq" if by == "pdq" else "sha256"
             assert re.fullmatch(rf"{kind} {listed} at 20\d\d-.+", failed["detail"])
-            assert not blobs.path(received(row)).exists()
+            assert not Path(blobs.where(received(row))).exists()
             (root / "data" / "generate" / "images.parquet").unlink()
         assert made.sent == 10
 

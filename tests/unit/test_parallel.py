@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.parallel import Aside, WorkerDied, in_processes
+from pipeline.parallel import Aside, Here, WorkerDied, elsewhere, given_to, in_processes
 from tests.conftest import REPOSITORY
 
-READY = {"loaded": False}
 
-
-def prepare() -> None:
-    READY["loaded"] = True
-
-
-def worked(item: int) -> tuple[int, int, bool]:
+def worked(item: int) -> tuple[int, int]:
     if item % 10 == 7:
         os.kill(os.getpid(), signal.SIGKILL)
-    return item * 2, os.getpid(), READY["loaded"]
+    return item * 2, os.getpid()
 
 
 def failing(item: int) -> int:
@@ -35,12 +31,12 @@ def failing(item: int) -> int:
 
 
 def test_results_come_in_order_and_a_crash_costs_its_item_alone() -> None:
-    found = list(in_processes(worked, range(40), workers=2, chunk=3, prepare=prepare))
+    found = list(in_processes(worked, range(40), workers=2, chunk=3))
     assert [item for item, _ in found] == list(range(40))
     died = [item for item, result in found if isinstance(result, WorkerDied)]
     assert died == [7, 17, 27, 37]
     done = [(item, result) for item, result in found if not isinstance(result, WorkerDied)]
-    assert all(result[0] == item * 2 and result[2] for item, result in done)
+    assert all(result[0] == item * 2 for item, result in done)
     assert os.getpid() not in {result[1] for _, result in done}
 
 
@@ -62,6 +58,40 @@ def test_items_are_read_as_they_are_needed() -> None:
 def test_an_exception_of_the_function_is_raised_here() -> None:
     with pytest.raises(ValueError, match="five"):
         list(in_processes(failing, range(10), workers=1))
+
+
+class Others:
+    """Workers elsewhere, who do as they are told in this process."""
+
+    elsewhere = True
+
+    def run(
+        self, function: Callable[[Any], Any], items: Iterable[Any], *, chunk: int, gpu: bool
+    ) -> Iterator[tuple[Any, Any]]:
+        for item in items:
+            yield item, ("others", chunk, gpu, function(item))
+
+
+def test_a_build_is_given_to_somebody_and_then_no_more() -> None:
+    assert not elsewhere()
+    with given_to(Others()):
+        assert elsewhere()
+        assert list(in_processes(failing, [1], chunk=3, worth=False)) == [(1, ("others", 3, False, 1))]
+        assert list(in_processes(failing, [1], gpu=True)) == [(1, ("others", 8, True, 1))]
+        with given_to(Here(1)):
+            assert not elsewhere()
+            ((_, result),) = in_processes(where, [1])
+            assert isinstance(result, tuple)
+            assert result[1] != os.getpid()
+    with pytest.raises(KeyError), given_to(Others()):
+        raise KeyError
+    assert not elsewhere()
+
+
+def test_what_is_not_worth_a_process_is_done_here_as_it_is_asked_for() -> None:
+    results = in_processes(where, itertools.count(), worth=False)
+    assert next(results) == (0, (0, os.getpid()))
+    assert next(results) == (1, (1, os.getpid()))
 
 
 PARENT = """

@@ -28,6 +28,9 @@ from tests.clips import VIT, save_clip
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
 from tests.scripted import Scripted, scripted
 
+# Three builds, each with processes that have to import everything anew.
+pytestmark = [pytest.mark.build, pytest.mark.timeout(1800)]
+
 CLASS = "property_crime"
 QUOTA = {"SSS": 6, "SSU": 4, "SUU": 3, "USU": 4, "UUU": 3}
 BUCKET = "images"

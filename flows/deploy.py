@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import httpx
 from prefect import Flow
@@ -34,6 +35,7 @@ from schemas.errors import InputError
 __all__ = ["Plan", "deploy", "undeploy"]
 
 POOL_TYPE: Final = ProcessWorker.type
+NIL: Final = UUID(int=0)
 FAILED: Final = {f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")}
 
 
@@ -269,6 +271,7 @@ def _automation(client: SyncPrefectClient, root: Path, deployments: list[str], b
         for old in there:
             client.delete_automation(old.id)
         return None
+    page = url_for("flow-run", NIL)
     wanted = AutomationCore(
         name=name,
         description=f"Tells of runs that failed in `{root}`. Written by `holisafe deploy`.",
@@ -289,7 +292,8 @@ def _automation(client: SyncPrefectClient, root: Path, deployments: list[str], b
             SendNotification(
                 block_document_id=block,
                 subject="{{ flow.name }} of {{ flow_run.name }}: {{ flow_run.state.name }}",
-                body="{{ flow_run.state.message }}\n\n{{ flow_run|ui_url }}",
+                # Not its filter `ui_url`: a server need not know under which address it is seen.
+                body=f"{{{{ flow_run.state.message }}}}\n\n{str(page).replace(str(NIL), '{{ flow_run.id }}')}",
             )
         ],
     )

@@ -293,7 +293,7 @@ def _automation(client: SyncPrefectClient, root: Path, deployments: list[str], b
                 block_document_id=block,
                 subject="{{ flow.name }} of {{ flow_run.name }}: {{ flow_run.state.name }}",
                 # Not its filter `ui_url`: a server need not know under which address it is seen.
-                body=f"{{{{ flow_run.state.message }}}}\n\n{str(page).replace(str(NIL), '{{ flow_run.id }}')}",
+                body="{{ flow_run.state.message }}\n\n" + str(page).replace(str(NIL), "{{ flow_run.id }}"),
             )
         ],
     )

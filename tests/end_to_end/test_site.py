@@ -152,7 +152,7 @@ def test_pages_render_in_a_browser_and_ask_nobody_else(site: Path) -> None:
             assert page.locator("h1").first.is_visible()
             assert page.locator(other).is_visible()
         # Search works, and by what is here.
-        page.locator("label[for=__search]:visible").first.click()
+        page.locator("input.md-search__input").click()
         page.keyboard.type("contrast squares")
         page.locator(".md-search-result__item").first.wait_for()
         assert not errors

@@ -32,7 +32,9 @@ def do(name: str, folder: Path) -> None:
     environment = {
         "PATH": f"{Path(HOLISAFE).parent}:{os.environ['PATH']}",  # `holisafe` is what a reader types
         "COLUMNS": "80",  # as wide as the pages show tables
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600",  # where other tests run beside us
+        # Where other tests run beside us:
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "600",
+        "PREFECT_API_REQUEST_TIMEOUT": "600",
     }
     follow(blocks(path.read_text()), folder, environment, review)
 

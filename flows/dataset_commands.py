@@ -59,10 +59,10 @@ def audit_dataset(
             embed=embed,
             seed=seed,
         )
-    words = {"wrong": "[bold red]mend[/]", "look": "[yellow]judge[/]", "fine": "[green]fine[/]"}
+    styles = {"wrong": "bold red", "look": "yellow", "fine": "green"}
     table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
     for line in headlines(metrics):
-        table.add_row(words[line.level], escape(line.text))
+        table.add_row(f"[{styles[line.level]}]{line.word}[/]", escape(line.text))
     OUT.print(table)
     OUT.print(f"\n{escape(str(out / 'index.html'))}: open it in a browser; figures in metrics.json")
 

@@ -20,8 +20,6 @@ from schemas.taxonomy import PAIR_TYPES
 
 __all__ = ["show_audit", "show_build"]
 
-WORDS = {"wrong": "mend", "look": "judge", "fine": "fine"}
-
 
 def show_build(workspace: Workspace, ran: Sequence[str], served_at: str) -> None:
     """Pairs, stages and calls of a build, with links to its report and its dataset.
@@ -67,7 +65,7 @@ def show_audit(
         stale: the stages that a build would make again.
         served_at: where the workspace can be opened in a browser; empty: as files.
     """
-    found = [{"": WORDS[line.level], "finding": line.text} for line in headlines(metrics)]
+    found = [{"": line.word, "finding": line.text} for line in headlines(metrics)]
     if stale:
         found.insert(0, {"": "judge", "finding": f"A build would make again: {', '.join(stale)}."})
     create_table_artifact(found, f"{slug(workspace.root)}-findings", "What the audit of the dataset found.")

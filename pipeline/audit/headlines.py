@@ -25,6 +25,11 @@ class Headline:
     text: str
     section: str
 
+    @property
+    def word(self) -> str:
+        """What a reader is asked to do about it."""
+        return {"wrong": "mend", "look": "judge", "fine": "fine"}[self.level]
+
 
 def headlines(metrics: Mapping[str, Any]) -> list[Headline]:
     """In the order of the report, what is wrong first."""

@@ -10,12 +10,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from tests.conftest import REPOSITORY, holisafe
 from tests.end_to_end.test_rehearsal import CLASSES
 from tests.end_to_end.test_rehearsal import workspace as rehearsal
 from tests.scripted import Scripted, scripted
+from tests.serving import serving
 
 # Two minutes in all; more only where the machine has other things to do.
 pytestmark = [pytest.mark.real, pytest.mark.build, pytest.mark.timeout(1800)]
@@ -148,15 +148,8 @@ def webhook(heard: list[dict[str, Any]]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/told"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler) as address:
+        yield f"{address}/told"
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,10 @@ import os
 import pkgutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +19,7 @@ import pytest
 
 from tests.browser import chromium
 from tests.conftest import REPOSITORY
+from tests.serving import serving
 
 pytestmark = pytest.mark.build
 
@@ -124,15 +124,8 @@ def served(folder: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(functools.partial(Quiet, directory=str(folder))) as address:
+        yield address
 
 
 def test_pages_render_in_a_browser_and_ask_nobody_else(site: Path) -> None:

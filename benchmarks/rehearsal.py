@@ -35,6 +35,7 @@ import yaml
 
 from benchmarks.surroundings import environment
 from pipeline.store import write_json
+from pipeline.template import begin
 
 REPOSITORY = Path(__file__).parent.parent
 HOLISAFE = str(Path(sys.executable).with_name("holisafe"))
@@ -55,9 +56,8 @@ def check(ok: bool, what: str, figure: object) -> None:
 
 def workspace(root: Path, port: int, scale: float) -> Path:
     """The profile in a folder of its own, its quotas and its cards times `scale`."""
-    for part in ("schemas", "prompts", "profiles"):
-        shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    text = (root / "profiles" / "rehearsal.yaml").read_text().replace("127.0.0.1:8765", f"127.0.0.1:{port}")
+    begin(root, "rehearsal")
+    text = (root / "params.yaml").read_text().replace("127.0.0.1:8765", f"127.0.0.1:{port}")
     params = yaml.safe_load(text)
     params["quota_scale"] = scale
     for some in params["generate"]["placeholders"]:

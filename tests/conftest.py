@@ -36,9 +36,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def make_workspace(root: Path, classes: list[str], **changes: Any) -> Path:
     """A workspace with the repository's taxonomy and prompts, and some seed images of `classes`."""
-    shutil.copytree(
-        REPOSITORY / "schemas", root / "schemas", ignore=shutil.ignore_patterns("*.py", "__pycache__")
-    )
+    (root / "schemas").mkdir(parents=True)
+    for name in ("taxonomy.yaml", "taxonomy.lock.jsonl"):
+        shutil.copy(REPOSITORY / "schemas" / name, root / "schemas")
     shutil.copytree(REPOSITORY / "prompts", root / "prompts")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params |= {"only_classes": classes} | changes

@@ -20,6 +20,7 @@ import yaml
 
 from benchmarks.rehearsal import ADDED, add_class, calls_of, change_policy, digests, of_class
 from pipeline.stages import STAGES
+from pipeline.template import begin
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
 from tests.scripted import Scripted, scripted
 
@@ -43,11 +44,8 @@ class Rehearsal:
 
 
 def workspace(root: Path, base_url: str) -> Path:
-    for part in ("schemas", "prompts", "profiles"):
-        shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    params = yaml.safe_load(
-        (root / "profiles/rehearsal.yaml").read_text().replace("http://127.0.0.1:8765/v1", base_url)
-    )
+    begin(root, "rehearsal")
+    params = yaml.safe_load((root / "params.yaml").read_text().replace("http://127.0.0.1:8765/v1", base_url))
     params["quotas"] = dict.fromkeys(CLASSES, QUOTA)
     params["only_classes"] = []
     params["quotas"] |= {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.runner import fresh_stages
 from pipeline.stages import STAGES
+from pipeline.template import begin
 from pipeline.workspace import Workspace
 from tests.clips import VIT, save_clip
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
@@ -54,12 +54,9 @@ class Build:
 
     def __init__(self, root: Path, server: Scripted, **execution: Any) -> None:
         self.root, self.server, self.asked = root, server, 0
-        for part in ("schemas", "prompts", "profiles"):
-            shutil.copytree(
-                REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("*.py", "__pycache__")
-            )
+        begin(root, "rehearsal")
         (root / "profiles/rehearsal/script.yaml").write_text(server.script.model_dump_json())
-        text = (root / "profiles/rehearsal.yaml").read_text()
+        text = (root / "params.yaml").read_text()
         params = yaml.safe_load(text.replace("http://127.0.0.1:8765/v1", server.base_url))
         params |= {"quotas": {CLASS: QUOTA}, "only_classes": [CLASS], "encoder": ENCODER}
         params["generate"] |= {

@@ -29,9 +29,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from pipeline.template import begin
+
 REPOSITORY = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-PARTS = ("schemas", "prompts", "data/seed", "params.yaml", "dvc.yaml", ".dvc/config")
 TYPES = ("SSS", "SSU", "SUU", "USU", "UUU")
 
 results: list[tuple[bool, str, str]] = []
@@ -48,13 +49,9 @@ def report(ok: bool, what: str, figure: object) -> None:
 
 
 def workspace(root: Path, every: int) -> Path:
-    for part in PARTS:
-        source, target = REPOSITORY / part, root / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-        else:
-            shutil.copy(source, target)
+    begin(root)
+    (root / ".dvc").mkdir()
+    shutil.copy(REPOSITORY / ".dvc/config", root / ".dvc")
     if every > 1:
         params = yaml.safe_load((root / "params.yaml").read_text())
         taxonomy = yaml.safe_load((root / params["taxonomy"]).read_text())

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rehearsal import HOLISAFE, REPOSITORY, endpoint, requests, workspace
+from benchmarks.rehearsal import HOLISAFE, endpoint, requests, workspace
 from benchmarks.surroundings import environment, resident
 from pipeline.store import write_json
 
@@ -38,8 +38,6 @@ SAMPLE_S = 0.2
 
 def with_dvc(root: Path) -> Path:
     """A workspace that records its builds with DVC, as a dataset that is kept does."""
-    shutil.copy(REPOSITORY / "dvc.yaml", root)
-    (root / "data" / "seed").mkdir(parents=True)
     dvc = str(Path(sys.executable).with_name("dvc"))
     subprocess.run([dvc, "init", "--no-scm", "--quiet"], cwd=root, check=True)
     return root

@@ -14,11 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from pipeline.runner import fresh_stages
 from pipeline.stages import STAGES
@@ -26,6 +24,7 @@ from pipeline.template import begin
 from pipeline.workspace import Workspace
 from tests.clips import VIT, save_clip
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
+from tests.s3 import KEYS, bucket_of
 from tests.scripted import Scripted, scripted
 
 # Three builds, each with processes that have to import everything anew.
@@ -34,11 +33,6 @@ pytestmark = [pytest.mark.build, pytest.mark.timeout(1800)]
 CLASS = "property_crime"
 QUOTA = {"SSS": 6, "SSU": 4, "SUU": 3, "USU": 4, "UUU": 3}
 BUCKET = "images"
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 PAINTED = {
     "kind": "images_api", "name": "painted", "endpoint": "writer", "size": [64, 64], "licence": "CC0-1.0",
     "redistributable": "yes", "per_class": {"safe": 3, "unsafe": 0},
@@ -164,17 +158,8 @@ def here(tmp_path_factory: pytest.TempPathFactory, server: Scripted) -> Build:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[tuple[Any, str]]:
     """A client of an S3 server with an empty bucket, and the server's URL."""
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    started.start()
-    try:
-        host, port = started.get_host_and_port()
-        url = f"http://{host}:{port}"
-        session = boto3.Session("testing", "testing", region_name="us-east-1")
-        client = session.client("s3", endpoint_url=url)
-        client.create_bucket(Bucket=BUCKET)
-        yield client, url
-    finally:
-        started.stop()
+    with bucket_of(BUCKET) as served:
+        yield served
 
 
 def same(build: Build, here: Build) -> None:

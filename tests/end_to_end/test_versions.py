@@ -8,22 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from tests.conftest import holisafe, make_workspace
+from tests.s3 import KEYS, bucket_of
 from tests.scripted import scripted
 
 pytestmark = pytest.mark.build
 
 BUCKET = "datasets"
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 WHO = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
 JUDGE = [
     {
@@ -38,16 +32,8 @@ JUDGE = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3 server with an empty bucket; gives its URL."""
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    started.start()
-    try:
-        host, port = started.get_host_and_port()
-        url = f"http://{host}:{port}"
-        session = boto3.Session("testing", "testing", region_name="us-east-1")
-        session.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
+    with bucket_of(BUCKET) as (_, url):
         yield url
-    finally:
-        started.stop()
 
 
 def run(cwd: Path, *command: str) -> str:

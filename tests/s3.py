@@ -1,15 +1,18 @@
-"""An S3 server with an empty bucket, for tests."""
+"""An S3 server with an empty bucket, which can be told to fail."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import boto3
-from moto.server import ThreadedMotoServer
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
-__all__ = ["KEYS", "bucket_of"]
+__all__ = ["KEYS", "Bucket", "bucket_of"]
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -18,18 +21,79 @@ KEYS = {
 }
 """The variables that let a process in."""
 
+BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Ask less often.</Message></Error>"
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class _Quiet(MotoRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing of what is answered."""
+
+
+class Bucket:
+    """A bucket on a server of its own in this process.
+
+    Attributes:
+        name: the bucket's.
+        url: the server's.
+        client: boto3's, of that server.
+        requests: how many the server got.
+        refusing: it answers every request with 503, as a server that has too much to do.
+        late_s: it waits so long before each answer.
+        cutting: it ends the connection in the middle of what it sends.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Start the server, and make the bucket."""
+        self.requests, self.refusing, self.cutting, self.late_s = 0, False, False, 0.0
+        moto: Application = DomainDispatcherApplication(create_backend_app)
+        self._moto = moto
+        self._server = make_server("127.0.0.1", 0, self._answer, True, request_handler=_Quiet)
+        self.name, self.url = name, f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        session = boto3.Session("testing", "testing", region_name="us-east-1")
+        self.client: Any = session.client("s3", endpoint_url=self.url)
+        self.client.create_bucket(Bucket=name)
+
+    def files(self) -> dict[str, bytes]:
+        """All that it holds, by key."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        return {
+            found["Key"]: self.client.get_object(Bucket=self.name, Key=found["Key"])["Body"].read()
+            for page in pages
+            for found in page.get("Contents", [])
+        }
+
+    def well(self) -> None:
+        """Answer as it should again."""
+        self.refusing, self.cutting, self.late_s = False, False, 0.0
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        self.requests += 1
+        time.sleep(self.late_s)
+        if self.refusing:
+            start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(BUSY)))])
+            return [BUSY]
+        given = self._moto(environ, start)
+        if self.cutting and environ["REQUEST_METHOD"] == "GET":
+            whole = b"".join(given)
+            return [whole[: len(whole) // 2]]  # of a length that has been promised
+        return given
+
 
 @contextmanager
-def bucket_of(name: str) -> Iterator[tuple[Any, str]]:
-    """A client of the server, and its URL."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
+def bucket_of(name: str) -> Iterator[Bucket]:
+    """A bucket that ends with the block."""
+    bucket = Bucket(name)
     try:
-        host, port = server.get_host_and_port()
-        url = f"http://{host}:{port}"
-        session = boto3.Session("testing", "testing", region_name="us-east-1")
-        client = session.client("s3", endpoint_url=url)
-        client.create_bucket(Bucket=name)
-        yield client, url
+        yield bucket
     finally:
-        server.stop()
+        bucket.stop()

@@ -24,7 +24,7 @@ from pipeline.template import begin
 from pipeline.workspace import Workspace
 from tests.clips import VIT, save_clip
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
-from tests.s3 import KEYS, bucket_of
+from tests.s3 import KEYS, Bucket, bucket_of
 from tests.scripted import Scripted, scripted
 
 # Three builds, each with processes that have to import everything anew.
@@ -156,10 +156,9 @@ def here(tmp_path_factory: pytest.TempPathFactory, server: Scripted) -> Build:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[tuple[Any, str]]:
-    """A client of an S3 server with an empty bucket, and the server's URL."""
-    with bucket_of(BUCKET) as served:
-        yield served
+def bucket() -> Iterator[Bucket]:
+    with bucket_of(BUCKET) as made:
+        yield made
 
 
 def same(build: Build, here: Build) -> None:
@@ -199,22 +198,18 @@ def test_on_ray_with_a_worker_killed_the_bytes_and_the_calls_are_the_same(
 
 
 def test_on_dask_with_a_worker_killed_and_images_on_s3_the_bytes_and_the_calls_are_the_same(
-    here: Build, server: Scripted, bucket: tuple[Any, str], tmp_path: Path
+    here: Build, server: Scripted, bucket: Bucket, tmp_path: Path
 ) -> None:
-    client, url = bucket
-    place = {"HOLISAFE_BLOBS": f"s3://{BUCKET}/blobs", "AWS_ENDPOINT_URL": url, **KEYS}
+    place = {"HOLISAFE_BLOBS": f"s3://{BUCKET}/blobs", "AWS_ENDPOINT_URL": bucket.url, **KEYS}
     build = Build(tmp_path / "dask", server, runner="dask", workers=2)
     build.run(of_python, **place)
     same(build, here)
     assert not (build.root / ".holisafe/blobs").exists()
-    kept = {
-        found["Key"]: client.get_object(Bucket=BUCKET, Key=found["Key"])["Body"].read()
-        for found in client.list_objects_v2(Bucket=BUCKET)["Contents"]
-    }
     folder = here.root / ".holisafe/blobs"
-    assert kept == {f"blobs/{p.relative_to(folder)}": p.read_bytes() for p in folder.glob("??/*")}
+    kept = {f"blobs/{p.relative_to(folder)}": p.read_bytes() for p in folder.glob("??/*")}
+    assert bucket.files() == kept
 
     refused = holisafe(build.root, "calls", "gc", "--yes", check=False, **place)
     assert refused.returncode == 2
     assert "others share these images" in refused.stderr
-    assert len(client.list_objects_v2(Bucket=BUCKET)["Contents"]) == 3
+    assert bucket.files() == kept

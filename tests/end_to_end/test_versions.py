@@ -32,8 +32,8 @@ JUDGE = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An S3 server with an empty bucket; gives its URL."""
-    with bucket_of(BUCKET) as (_, url):
-        yield url
+    with bucket_of(BUCKET) as bucket:
+        yield bucket.url
 
 
 def run(cwd: Path, *command: str) -> str:

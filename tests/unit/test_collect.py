@@ -329,10 +329,9 @@ def test_odd_files_in_folders_are_rows_and_the_rest_is_taken(tmp_path: Path) -> 
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     rows, failures = collected(workspace(tmp_path, {"kind": "folder", "path": "f"}))
     assert [row["source_uri"] for row in rows] == ["f/good.png"]
-    assert sum(row["reason"] == "row not valid" for row in failures) == 4
-    assert {row["reason"] for row in failures} == {
-        "row not valid", "row without its file", "file without a row"
-    }  # fmt: skip
+    assert [row["reason"] for row in failures] == [
+        *["row without its file"] * 2, *["row not valid"] * 3, "file without a row"
+    ]  # fmt: skip
     source = {
         "kind": "class_folders", "path": "c", "license": "MIT",
         "folders": {"f": {"class": CLASS, "safe": True}},
@@ -344,7 +343,7 @@ def test_odd_files_in_folders_are_rows_and_the_rest_is_taken(tmp_path: Path) -> 
     assert [row["source_uri"] for row in rows] == ["c/f/good.png"]
     found = {row["source"].rpartition("/")[2]: row["reason"] for row in failures}
     assert found["\\udce9.png"] == "row not valid"
-    assert found["round.png"] == "path outside the source"
+    assert found["round.png"] == "cannot be read"
     assert found["pipe.png"] == "cannot be read"
     assert found["metadata.jsonl"] == "no image"
 

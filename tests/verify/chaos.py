@@ -36,6 +36,7 @@ from benchmarks.rehearsal import digests, workspace  # noqa: E402
 from pipeline.engine import open_cache  # noqa: E402
 from tests.conftest import HOLISAFE  # noqa: E402
 from tests.postgres import PostgresServer  # noqa: E402
+from tests.s3 import bucket_of  # noqa: E402
 from tests.verify.chaos_faults import (  # noqa: E402
     FAULTS,
     NAMES,
@@ -49,6 +50,7 @@ from tests.verify.chaos_faults import (  # noqa: E402
     Reference,
     Site,
     command_line,
+    kept_images,
     shim,
     small_disk,
 )
@@ -58,7 +60,13 @@ CLASSES = ["medical_advice", "property_crime"]
 SCALE = 0.04
 PLACES = 8
 """Calls under way at most, to each of the endpoints that params name."""
-LATENCY = "latency_ms: 40\njitter_ms: 60"
+LATENCY = {"latency_ms": 40, "jitter_ms": 60}
+PICTURES = {
+    "kind": "images_api", "name": "painted", "endpoint": "writer", "size": [64, 64], "licence": "CC0-1.0",
+    "redistributable": "yes", "per_class": {"safe": 12, "unsafe": 0},
+}  # fmt: skip
+UNLIKE = {"match": "Picture: ", "answer": "unsafe", "logprobs": {"unsafe": -0.05, "safe": -3.0}}
+"""What is no card is found to be what it was not meant for, and goes no further."""
 LIMIT_S, LIMIT_TIMES = 240.0, 8
 """Within which a build ends: so many seconds, or times as long as one with nothing in its way."""
 GONE_S = 20.0
@@ -95,13 +103,16 @@ class Suite:
         self.rng = random.Random(seed)  # noqa: S311 - to be repeated
         root = workspace(folder / "reference", 0, SCALE)
         script = root / "profiles" / "rehearsal" / "script.yaml"
-        script.write_text(script.read_text().replace("version: 1\n", f"version: 1\n{LATENCY}\n", 1))
+        answers = yaml.safe_load(script.read_text()) | LATENCY
+        answers["answers"].append(UNLIKE)
+        script.write_text(yaml.safe_dump(answers, sort_keys=False))
         self.endpoint = Endpoint(script)
         opened.callback(self.endpoint.stop)
         self.prefect = PrefectServer(folder / "prefect-server")
         opened.callback(self.prefect.stop)
         params = yaml.safe_load((root / "params.yaml").read_text())
         params["only_classes"] = CLASSES
+        params["generate"]["pictures"] = [PICTURES]
         for said in params["endpoints"].values():
             said |= {"base_url": f"http://127.0.0.1:{self.endpoint.port}/v1", "concurrency": PLACES}
         (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -127,7 +138,10 @@ class Suite:
         seconds["start"] = max(0.0, whole - sum(seconds.values()))
         with open_cache(root / ".holisafe" / "calls.sqlite") as cache:
             records = {record.key: record for record in cache.records()}
-        return Reference(root, digests(root), records, seconds)
+        images = kept_images(root)
+        if not images:
+            raise SystemExit("the build asked for no images, and faults of a bucket would hit nothing")
+        return Reference(root, digests(root), images, records, seconds)
 
     def site(self, setting: str) -> Site:
         """The workspace in which faults of a setting happen.
@@ -152,6 +166,8 @@ class Suite:
                     raise LeftOutError(str(why)) from None
                 self.opened.callback(server.stop)
                 site.use(server)
+            if setting == "s3":
+                site.keep_images_in(self.opened.enter_context(bucket_of("images")))
             self.sites[setting] = site
         return self.sites[setting]
 
@@ -220,6 +236,8 @@ class Suite:
             fresh = Site(site.root, self.reference, self.endpoint, self.prefect)
             if site.postgres is not None:
                 fresh.use(site.postgres)
+            if site.bucket is not None:
+                fresh.keep_images_in(site.bucket)
             self.sites[kinds[0].setting] = fresh
 
     def _work(self, site: Site, kind: type[Fault], rng: random.Random) -> int:
@@ -292,6 +310,8 @@ class Suite:
         want = self.reference.files
         if odd := sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name)):
             wrong.append(f"{len(odd)} files differ, {odd[0]} among them")
+        if site.images() != self.reference.images:
+            wrong.append("images that were asked for are others, or more or fewer")
         keys = site.keys()
         if odd_calls := len(keys ^ self.reference.records.keys()):
             wrong.append(f"{odd_calls} calls more or fewer than the reference has")

@@ -27,6 +27,7 @@ from pipeline.engine.cache import Record
 from pipeline.stages import STAGES
 from tests.conftest import HOLISAFE
 from tests.postgres import PostgresServer
+from tests.s3 import KEYS, Bucket
 from tests.verify.faults import processes
 
 NAMES = list(STAGES)
@@ -58,6 +59,13 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def kept_images(root: Path) -> dict[str, bytes]:
+    """The images in a workspace that were asked for, by the names they have there."""
+    folder = root / ".holisafe" / "blobs"
+    found = sorted(path for path in folder.glob("??/*") if not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 class Endpoint:
@@ -140,12 +148,14 @@ class Reference:
     Attributes:
         root: its workspace.
         files: the hash of each file of its dataset.
+        images: those that were asked for, by name.
         records: what was answered, by key.
         seconds: that each stage took, and under the name "start" what was not in any.
     """
 
     root: Path
     files: dict[str, str]
+    images: dict[str, bytes]
     records: dict[str, Record]
     seconds: dict[str, float]
 
@@ -160,6 +170,22 @@ class Site:
         self.environment = {"PREFECT_API_URL": prefect.url}
         self.calls: Path | str = root / ".holisafe" / "calls.sqlite"
         self.postgres: PostgresServer | None = None
+        self.bucket: Bucket | None = None
+
+    def keep_images_in(self, bucket: Bucket) -> None:
+        """Keep the images that were asked for in a bucket."""
+        self.bucket = bucket
+        for name, image in kept_images(self.root).items():
+            bucket.client.put_object(Bucket=bucket.name, Key=f"blobs/{name}", Body=image)
+        shutil.rmtree(self.root / ".holisafe" / "blobs")
+        self.environment |= {"HOLISAFE_BLOBS": f"s3://{bucket.name}/blobs", "AWS_ENDPOINT_URL": bucket.url}
+        self.environment |= KEYS
+
+    def images(self) -> dict[str, bytes]:
+        """The images that were asked for, by name."""
+        if self.bucket is not None:
+            return {key.removeprefix("blobs/"): image for key, image in self.bucket.files().items()}
+        return kept_images(self.root)
 
     def use(self, server: PostgresServer) -> None:
         """Keep the answers in a database."""
@@ -479,6 +505,32 @@ class Locked(Fault):
         return f"for {seconds:.1f} s"
 
 
+class BucketFails(Fault):
+    """The S3 server that keeps images refuses, answers late, or breaks off what it sends."""
+
+    name, setting, last, loses, ends = "S3 fails", "s3", "generate", True, (0, 1)
+
+    def hit(self, site: Site, build: Build) -> str:
+        assert site.bucket is not None
+        bucket, before = site.bucket, site.bucket.requests
+        build.until(lambda: bucket.requests > before)
+        how = self.rng.choice(["refuses", "is late", "breaks off"])
+        bucket.refusing, bucket.cutting = how == "refuses", how == "breaks off"
+        bucket.late_s = self.rng.uniform(0.3, 2) if how == "is late" else 0.0
+        hurt = bucket.requests
+        build.until(lambda: bucket.requests > hurt)
+        if self.rng.random() < 0.5:
+            return f"{how} until the build had ended"
+        pause = self.rng.uniform(0.5, 6)
+        time.sleep(pause)
+        bucket.well()
+        return f"{how} for {pause:.1f} s"
+
+    def mend(self, site: Site) -> None:
+        assert site.bucket is not None
+        site.bucket.well()
+
+
 class SecondBuild(Fault):
     """Somebody starts another build in the same workspace."""
 
@@ -504,6 +556,7 @@ FAULTS: list[type[Fault]] = [
     DiskFull,
     ClockJumps,
     Locked,
+    BucketFails,
     SecondBuild,
 ]
 

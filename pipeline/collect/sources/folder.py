@@ -52,9 +52,9 @@ class Folder:
                 continue
             where = f"{self._said.path}/{name}"
             try:
-                file = (self._folder / name).resolve()
+                file = _led_to(self._folder / name)
                 there = file.is_file()
-            except (OSError, RuntimeError) as error:  # a name that is too long, a link that leads to itself
+            except OSError as error:  # a name that is too long
                 failures.add("", where, "row not valid", f"{record.line}: file_name: {error}")
                 continue
             if not file.is_relative_to(self._folder):
@@ -69,7 +69,7 @@ class Folder:
                 continue
             yield Found(record.fields, where, name, record.line, file)
         for file in _files(self._folder):
-            if file.suffix.lower() in IMAGE_SUFFIXES and _resolved(file) not in named:
+            if file.suffix.lower() in IMAGE_SUFFIXES and _led_to(file) not in named:
                 where = f"{self._said.path}/{file.relative_to(self._folder)}"
                 failures.add("", where, "file without a row")
 
@@ -138,8 +138,7 @@ class ClassFolders:
                 if file.suffix.lower() not in IMAGE_SUFFIXES:
                     failures.add("", where, "no image", "its name has no ending of an image")
                     continue
-                target = _resolved(file)
-                if target is not None and target.is_relative_to(self._folder):
+                if _led_to(file).is_relative_to(self._folder):
                     fields = {"file_name": inside, "class": intended.class_, "safe": intended.safe}
                     yield Found(fields, where, inside, inside, file)
                 else:
@@ -167,12 +166,9 @@ def _is_unicode(name: str) -> bool:
     return True
 
 
-def _resolved(file: Path) -> Path | None:
-    """Where a path leads; None where a link leads to itself."""
-    try:
-        return file.resolve()
-    except (OSError, RuntimeError):
-        return None
+def _led_to(file: Path) -> Path:
+    """Where a path leads; a link that leads to itself stays what it is, on every Python."""
+    return Path(os.path.realpath(file))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -39,14 +39,15 @@ class Bucket:
         url: the server's.
         client: boto3's, of that server.
         requests: how many the server got.
-        refusing: it answers every request with 503, as a server that has too much to do.
+        refuses: so many of the next requests it answers with 503, as a server that has too much to do.
+        breaks_off: so many of the next that get something it breaks off in the middle.
         late_s: it waits so long before each answer.
-        cutting: it ends the connection in the middle of what it sends.
     """
 
     def __init__(self, name: str) -> None:
         """Start the server, and make the bucket."""
-        self.requests, self.refusing, self.cutting, self.late_s = 0, False, False, 0.0
+        self.requests = 0
+        self.well()
         moto: Application = DomainDispatcherApplication(create_backend_app)
         self._moto = moto
         self._server = make_server("127.0.0.1", 0, self._answer, True, request_handler=_Quiet)
@@ -68,7 +69,7 @@ class Bucket:
 
     def well(self) -> None:
         """Answer as it should again."""
-        self.refusing, self.cutting, self.late_s = False, False, 0.0
+        self.refuses, self.breaks_off, self.late_s = 0, 0, 0.0
 
     def stop(self) -> None:
         """End the server."""
@@ -79,11 +80,14 @@ class Bucket:
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         self.requests += 1
         time.sleep(self.late_s)
-        if self.refusing:
+        method = environ["REQUEST_METHOD"]
+        if self.refuses:
+            self.refuses -= 1
             start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(BUSY)))])
-            return [BUSY]
+            return [] if method == "HEAD" else [BUSY]
         given = self._moto(environ, start)
-        if self.cutting and environ["REQUEST_METHOD"] == "GET":
+        if self.breaks_off and method == "GET":
+            self.breaks_off -= 1
             whole = b"".join(given)
             return [whole[: len(whole) // 2]]  # of a length that has been promised
         return given

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from pipeline.collect.blocklist import BLOCKED, BlockLists
 from pipeline.collect.fetched import now
 from pipeline.store import sha256_bytes
-from pipeline.store.blobs import Blobs
+from pipeline.store.blobs import Blobs, LostBlobError
 
 __all__ = ["BlockedError", "Screen"]
 
@@ -62,14 +63,19 @@ class Screen:
             BlockedError: when they were listed as they came, or are now.
             LostBlobError: when they are not there, or are no longer the same.
         """
+        # Nearly all are here: in a bucket, a look for the note of each would be a request more.
         try:
-            note = json.loads(self._blobs.files.read(_note(sha256)))
-        except FileNotFoundError:
             data = self._blobs(sha256)
-            if match := self._lists.hit(data):
-                raise self.block(sha256, match) from None
-            return data
-        raise BlockedError(sha256, note["match"], note["at"], self._lists.holds(note["match"]))
+        except LostBlobError:
+            with suppress(FileNotFoundError):
+                note = json.loads(self._blobs.files.read(_note(sha256)))
+                raise BlockedError(
+                    sha256, note["match"], note["at"], self._lists.holds(note["match"])
+                ) from None
+            raise
+        if match := self._lists.hit(data):
+            raise self.block(sha256, match)
+        return data
 
 
 def _note(sha256: str) -> str:

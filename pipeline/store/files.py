@@ -101,14 +101,16 @@ class RemoteFiles:
         Raises:
             InputError: when the package for S3 is missing.
         """
+        # What others have put there since is seen.
+        options: dict[str, Any] = {"use_listings_cache": False}
         if url.startswith(("s3://", "s3a://")):
             needs("s3fs")
+            options["max_concurrency"] = 1  # else it asks for the size of each before it gets it
         import fsspec
 
         self._url = url.rstrip("/")
-        # What others have put there since is seen.
         self._fs: Any
-        self._fs, self._root = fsspec.url_to_fs(self._url, use_listings_cache=False)
+        self._fs, self._root = fsspec.url_to_fs(self._url, **options)
         self._there: set[str] = set()
         """Names that were seen: one that comes again and again is asked for once."""
 

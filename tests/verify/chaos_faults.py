@@ -35,6 +35,7 @@ DISK = "64m"
 START_S = 600.0
 """Within which a server starts, on however busy a machine."""
 DAY = 86_400
+MANY = 1_000_000
 
 
 class MissedError(Exception):
@@ -515,8 +516,8 @@ class BucketFails(Fault):
         bucket, before = site.bucket, site.bucket.requests
         build.until(lambda: bucket.requests > before)
         how = self.rng.choice(["refuses", "is late", "breaks off"])
-        bucket.refusing, bucket.cutting = how == "refuses", how == "breaks off"
-        bucket.late_s = self.rng.uniform(0.3, 2) if how == "is late" else 0.0
+        bucket.refuses, bucket.breaks_off = MANY * (how == "refuses"), MANY * (how == "breaks off")
+        bucket.late_s = self.rng.uniform(0.1, 0.5) if how == "is late" else 0.0
         hurt = bucket.requests
         build.until(lambda: bucket.requests > hurt)
         if self.rng.random() < 0.5:

@@ -267,7 +267,7 @@ class Suite:
         began = time.monotonic()
         told.code, said = build.end(self.limit)
         told.seconds = round(time.monotonic() - began, 1)
-        told.said = said[-1] if said else ""
+        told.said = said[-1].replace(f"{self.folder}/", "") if said else ""
         ends = kind.ends if hit else (0,)
         if hit and 1 in kind.ends and 0 not in kind.ends and told.code == 0:
             hit = False  # it had nothing left to do that the fault stands in the way of

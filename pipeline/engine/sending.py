@@ -138,7 +138,8 @@ class Sender:
         self._failures = 0
         self._failed_first = 0
         self._rejected = 0
-        self.broken: EndpointError | None = None
+        self.broken: Exception | None = None
+        """Why nothing more may be sent."""
 
     async def send(self, request: Request, stage: str, attempt: int) -> Record:
         """Send a call until it is answered, and store the answer.
@@ -275,7 +276,12 @@ class Sender:
                 raise
             slot.tokens = record.prompt_tokens + record.completion_tokens or slot.tokens
             cost, lost = record.cost_usd, True
-            stored = await asyncio.wrap_future(self._cache.put(record))
+            try:
+                stored = await asyncio.wrap_future(self._cache.put(record))
+            except Exception as error:
+                # What else is answered may be lost too: none of those that wait is sent.
+                self.broken = self.broken or error
+                raise
             lost = False
         finally:
             if self._budget is not None:
@@ -455,7 +461,7 @@ class Sender:
             )
         raise RowError("error", message, again=True)
 
-    def _open(self, error: EndpointError) -> EndpointError:
+    def _open(self, error: EndpointError) -> Exception:
         """Open the circuit: the first reason stands for all that follow."""
         self.broken = self.broken or error
         return self.broken

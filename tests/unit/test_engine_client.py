@@ -505,6 +505,23 @@ def test_answers_that_cannot_be_stored_are_not_handed_on(server: Server, tmp_pat
         assert cache.count() == 0
 
 
+@pytest.mark.parametrize("places", [1, 8])
+def test_where_answers_cannot_be_stored_only_those_under_way_are_lost(
+    server: Server, tmp_path: Path, places: int
+) -> None:
+    with open_cache(tmp_path / "calls.sqlite") as cache:
+        other = sqlite3.connect(tmp_path / "calls.sqlite")
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON calls WHEN (SELECT count(*) FROM calls) >= 20 "
+            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+        other.close()
+        with pytest.raises(CallCacheError, match="no room"):
+            Engine(cache, endpoint(server, places)).ask_all(rows(200), stage="t")
+        assert cache.count() <= 20
+        assert cache.count() < len(server.bodies) <= cache.count() + places
+
+
 def test_importing_the_engine_is_light() -> None:
     code = (
         "import sys, pipeline.engine, pipeline.models; "

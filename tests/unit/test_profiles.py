@@ -37,6 +37,20 @@ def test_what_stands_in_the_repository_is_the_embedded_profile() -> None:
     assert (REPOSITORY / "params.yaml").read_text() == (REPOSITORY / "profiles/embedded.yaml").read_text()
 
 
+@pytest.mark.parametrize("name", profile_names(REPOSITORY))
+def test_every_parameter_that_dvc_looks_at_is_written_out(name: str) -> None:
+    params = load_yaml(REPOSITORY / "profiles" / f"{name}.yaml")
+    looked_at = {
+        each for stage in load_yaml(REPOSITORY / "dvc.yaml")["stages"].values() for each in stage["params"]
+    }
+    assert "annotators.safety_head" in looked_at
+    for each in sorted(looked_at):
+        inside = params
+        for part in each.split("."):
+            assert part in inside, each
+            inside = inside[part]
+
+
 @pytest.mark.parametrize("name", ["holisafe", "rehearsal"])
 def test_the_quotas_are_the_papers_and_can_be_filled(name: str) -> None:
     params = params_of(name)

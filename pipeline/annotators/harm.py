@@ -180,17 +180,14 @@ class HarmReader(Questioner[PairItem]):
 
     def state(self, items: Sequence[PairItem], progress: Progress) -> list[Statement]:
         """One statement a pair, in their order; one call where the pair can be judged."""
-        return [
-            self._statement(item.id, "unscorable", None, self._why_not(item), "")
-            if answer is None
-            else self._said(item.id, answer)
-            for item, answer in zip(items, self._answers(items, progress), strict=True)
-        ]
+        return self._each(items, progress, self._said)
 
-    def _said(self, item_id: str, answer: Answer) -> Statement:
+    def _said(self, item: PairItem, answer: Answer | None) -> Statement:
+        if answer is None:
+            return self._statement(item.id, "unscorable", None, self._why_not(item), "")
         value = answer.value if isinstance(answer.value, Harm) else None
         note = "" if value else answer.error or answer.raw
-        return self._statement(item_id, answer.status, value, note, answer.key)
+        return self._statement(item.id, answer.status, value, note, answer.key)
 
     def _statement(self, item_id: str, status: Status, said: Harm | None, note: str, key: str) -> Statement:
         return Statement(item_id, self.name, self.family, self.sees, status, said, cut(note), key)

@@ -8,8 +8,9 @@ reason did, in less than half the time (docs/quality.md).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.annotators.base import (
@@ -51,6 +52,7 @@ MAX_CHARS = 6000
 PARAMS = {"temperature": 0, "max_tokens": ANSWER_TOKENS, "logprobs": True, "top_logprobs": 20}
 
 Item = TypeVar("Item", bound=TextItem | ImageItem | PairItem)
+Said = TypeVar("Said")
 
 
 class Asking(Protocol):
@@ -161,39 +163,51 @@ class Questioner(ABC, Generic[Item]):
         """The image that is sent with the words."""
         return None
 
-    def requests(self, items: Sequence[Item]) -> list[Request | None]:
+    def requests(self, items: Iterable[Item]) -> Iterator[Request | None]:
         """The call about each item; None where the item cannot be judged."""
-        return [
-            None
-            if self._why_not(item)
-            else self.request(self._shown(item) or "", self._image(item), item.policy_class)
-            for item in items
-        ]
-
-    def _answers(self, items: Sequence[Item], progress: Progress) -> list[Answer | None]:
-        """The answer about each item; None where the item cannot be judged."""
-        calls = self.requests(items)
-        asked = [call for call in calls if call is not None]
-        progress.advance(len(items) - len(asked))
-        given = (
-            self.voter.engine.ask_all(
-                asked,
-                stage=self._stage,
-                on_progress=lambda _done, _total: progress.advance(),
-                warm=self._prefix() if self.voter.local else None,
+        for item in items:
+            yield (
+                None
+                if self._why_not(item)
+                else self.request(self._shown(item) or "", self._image(item), item.policy_class)
             )
-            if asked
-            else []
-        )
-        self._all_answered(given)
-        answers = iter(given)
-        return [None if call is None else next(answers) for call in calls]
 
-    def _all_answered(self, answers: Sequence[Answer]) -> None:
-        """An outage is no vote: labels made without one would stand for good."""
+    def _each(
+        self, items: Sequence[Item], progress: Progress, said: Callable[[Item, Answer | None], Said]
+    ) -> list[Said]:
+        """What `said` makes of the answer about each item; it gets None where the item cannot be judged.
+
+        Calls are made as they are sent, and answers go as they come: each is some 15 kB, and none is kept.
+        """
         from pipeline.engine import all_answered
 
-        all_answered(self.name, answers)
+        found: dict[int, Said] = {}
+        places: list[int] = []
+        outage: list[Answer] = []
+
+        def calls() -> Iterator[Request]:
+            for place, call in enumerate(self.requests(items)):
+                if call is None:
+                    found[place] = said(items[place], None)
+                    progress.advance()
+                else:
+                    places.append(place)
+                    yield call
+
+        def take(number: int, answer: Answer) -> None:
+            place = places[number]
+            found[place] = said(items[place], answer)
+            progress.advance()
+            if answer.again:
+                outage.append(answer)
+
+        asked = calls()
+        if (first := next(asked, None)) is not None:
+            warm = self._prefix() if self.voter.local else None
+            self.voter.engine.ask_each(chain([first], asked), take, stage=self._stage, warm=warm)
+        # An outage is no vote: labels made without one would stand for good.
+        all_answered(self.name, outage, of=len(places))
+        return [found[place] for place in range(len(items))]
 
     def _why_not(self, item: Item) -> str:
         """Why an item cannot be judged; empty where it can."""
@@ -242,12 +256,7 @@ class LanguageModel(Questioner[Item]):
 
     def annotate(self, items: Sequence[Item], progress: Progress) -> list[Vote]:
         """One vote an item; one call where the item can be judged."""
-        return [
-            failed_vote(item.id, self, "unscorable", self._why_not(item))
-            if answer is None
-            else self._vote(item.id, answer)
-            for item, answer in zip(items, self._answers(items, progress), strict=True)
-        ]
+        return self._each(items, progress, self._vote)
 
     def _prefix(self) -> Sequence[Message]:
         return self._prompt.messages("")[:-1]
@@ -264,14 +273,16 @@ class LanguageModel(Questioner[Item]):
             )
         return self._clauses[policy_class]
 
-    def _vote(self, item_id: str, answer: Answer) -> Vote:
+    def _vote(self, item: Item, answer: Answer | None) -> Vote:
+        if answer is None:
+            return failed_vote(item.id, self, "unscorable", self._why_not(item))
         if answer.status != "ok":
-            return failed_vote(item_id, self, answer.status, answer.error or answer.raw, answer.key)
+            return failed_vote(item.id, self, answer.status, answer.error or answer.raw, answer.key)
         scored = self._prompt.score(self.voter.model, answer.first_tokens, answer.raw)
         if scored is None:
-            return failed_vote(item_id, self, "unscorable", f"no verdict: {answer.raw}", answer.key)
+            return failed_vote(item.id, self, "unscorable", f"no verdict: {answer.raw}", answer.key)
         score, note = scored
-        return vote(item_id, self, "unsafe" if score >= 0.5 else "safe", score, note, answer.key)
+        return vote(item.id, self, "unsafe" if score >= 0.5 else "safe", score, note, answer.key)
 
 
 class TextLLM(LanguageModel[TextItem]):
@@ -312,13 +323,15 @@ Seen = TypeVar("Seen", bound=ImageItem | PairItem)
 class SeesPixels(Questioner[Seen]):
     """Is sent the image itself, where `egress` allows that for the image's class."""
 
-    def _answers(self, items: Sequence[Seen], progress: Progress) -> list[Answer | None]:
-        """The answer about each item; the images that are sent are kept by their hash."""
+    def _each(
+        self, items: Sequence[Seen], progress: Progress, said: Callable[[Seen, Answer | None], Said]
+    ) -> list[Said]:
+        """As of `Questioner`; the images that are sent are kept by their hash."""
         assert self.voter.blobs is not None  # noqa: S101 - given to every voter that sees pixels
         for item in items:
             if not self._why_not(item) and (image := self._image(item)) is not None:
                 self.voter.blobs.put(image)
-        return super()._answers(items, progress)
+        return super()._each(items, progress, said)
 
     def _image(self, item: Seen) -> bytes | None:
         return None if item.jpeg is None else item.jpeg()

@@ -74,19 +74,20 @@ class Answer:
     again: bool = False
 
 
-def all_answered(who: str, answers: Sequence[Answer]) -> None:
+def all_answered(who: str, answers: Sequence[Answer], of: int | None = None) -> None:
     """See that no call was left without an answer by an outage, which is none.
 
     Args:
         who: asked, for the message.
         answers: of the calls.
+        of: how many calls there were, where `answers` are not those of all.
 
     Raises:
         EndpointError: when some may still get one in another run.
     """
     if missing := [answer for answer in answers if answer.again]:
         raise EndpointError(
-            f"{who}: {len(missing)} of {len(answers)} calls were not answered (the last: "
+            f"{who}: {len(missing)} of {of or len(answers)} calls were not answered (the last: "
             f"{missing[-1].error}). The others are kept: run the same command again to ask only these"
         )
 

@@ -133,7 +133,7 @@ def test_an_item_of_no_class_is_refused(taxonomy: Taxonomy) -> None:
     prompt = load_prompt(PROMPTS / "text_safe_clauses.yaml")
     asks = TextLLM(voter(), prompt, stage="s", clauses=clauses(taxonomy, "text_safe"))
     with pytest.raises(InputError, match="'elsewhere', which is no class of the taxonomy"):
-        asks.requests([TextItem("t", "Whose is it?", "elsewhere")])
+        list(asks.requests([TextItem("t", "Whose is it?", "elsewhere")]))
 
 
 def test_an_item_that_is_not_there_yet_is_counted_with_the_longest_clause(taxonomy: Taxonomy) -> None:

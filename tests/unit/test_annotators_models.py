@@ -86,22 +86,26 @@ class Scripted:
         self.requests: list[Request] = []
         self.warm: Any = None
 
-    def ask_all(
-        self, requests: Sequence[Request], *, stage: str, on_progress: Any = None, warm: Any = None
-    ) -> list[Answer]:
-        self.requests += requests
+    def ask_each(
+        self,
+        requests: Iterable[Request],
+        on_answer: Callable[[int, Answer], None],
+        *,
+        stage: str,
+        warm: Any = None,
+    ) -> None:
         self.warm = warm
-        answers = []
         for n, request in enumerate(requests):
-            said = self.say(str(request.messages[-1]["content"]))
-            if said is None:
-                answers.append(Answer("unscorable", None, "{", request.key, False, 2, 1, 1, "cut off" * 60))
-            else:
-                first = {"uns": math.log(said), "safe": math.log(1 - said)}
-                word = "unsafe" if said > 0.5 else "safe"
-                answers.append(Answer("ok", None, word, request.key, False, 1, 1, 2, "", first))
-            on_progress(n + 1, len(requests))
-        return answers
+            self.requests.append(request)
+            on_answer(n, self.answer(request))
+
+    def answer(self, request: Request) -> Answer:
+        said = self.say(str(request.messages[-1]["content"]))
+        if said is None:
+            return Answer("unscorable", None, "{", request.key, False, 2, 1, 1, "cut off" * 60)
+        first = {"uns": math.log(said), "safe": math.log(1 - said)}
+        word = "unsafe" if said > 0.5 else "safe"
+        return Answer("ok", None, word, request.key, False, 1, 1, 2, "", first)
 
     def stop(self) -> None:
         raise AssertionError("nobody stops it")
@@ -209,8 +213,8 @@ def test_a_model_that_was_not_calibrated_votes_by_its_own_odds_and_says_so() -> 
 )
 def test_without_log_probabilities_the_word_counts(answer: str, status: str, score: float | None) -> None:
     class Words(Scripted):
-        def ask_all(self, requests: Sequence[Request], **more: Any) -> list[Answer]:
-            return [Answer("ok", None, answer, r.key, False, 1, 1, 1) for r in requests]
+        def answer(self, request: Request) -> Answer:
+            return Answer("ok", None, answer, request.key, False, 1, 1, 1)
 
     words = voter(Words(lambda shown: None), "b")
     [cast] = TextLLM(words, prompt("text_safe"), stage="s").annotate([TextItem("a", "x")], Silent())
@@ -220,9 +224,10 @@ def test_without_log_probabilities_the_word_counts(answer: str, status: str, sco
 
 def test_an_outage_is_no_vote_and_ends_the_stage() -> None:
     class Out(Scripted):
-        def ask_all(self, requests: Sequence[Request], **more: Any) -> list[Answer]:
-            good = [Answer("ok", None, "safe", r.key, False, 1, 1, 1) for r in requests[1:]]
-            return [Answer("error", None, "", "k", False, 1, 1, 1, "HTTP 503", again=True), *good]
+        def answer(self, request: Request) -> Answer:
+            if request is self.requests[0]:
+                return Answer("error", None, "", "k", False, 1, 1, 1, "HTTP 503", again=True)
+            return Answer("ok", None, "safe", request.key, False, 1, 1, 1)
 
     items = [TextItem("a", "x"), TextItem("b", "y")]
     with pytest.raises(EndpointError, match=r"1 of 2 calls were not answered \(the last: HTTP 503\)"):
@@ -268,8 +273,8 @@ def test_an_unusable_answer_is_no_vote_for_safe() -> None:
 
 def test_an_answer_that_leans_to_no_verdict_is_no_vote_for_safe() -> None:
     class Babbling(Scripted):
-        def ask_all(self, requests: Sequence[Request], **_: Any) -> list[Answer]:
-            return [Answer("ok", None, "Well", r.key, False, 1, 1, 1, "", {"Well": -0.1}) for r in requests]
+        def answer(self, request: Request) -> Answer:
+            return Answer("ok", None, "Well", request.key, False, 1, 1, 1, "", {"Well": -0.1})
 
     engine = Babbling(lambda shown: None)
     votes = TextLLM(voter(engine, "b"), prompt("text_safe"), stage="s").annotate(

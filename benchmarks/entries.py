@@ -281,6 +281,7 @@ ENTRIES: tuple[Entry, ...] = (
             Metric("memory of the largest process", ("largest", "peak_one_mb"), "MB"),
             Metric("time outside of stages", ("largest", "overhead"), most=0.10, timed=True),
             Metric("100,000 pairs, extrapolated", ("hours_of_100000",), "h", most=3, timed=True),
+            Metric("memory of 100,000 pairs, extrapolated", ("mb_of_100000",), "MB", most=2000),
         ),
         Points(
             ("sizes",),

@@ -81,7 +81,7 @@ def text_probabilities(
     Returns:
         Rows x labels, each row adding up to 1.
     """
-    counts = Terms([terms(text) for text in texts])
+    counts = Terms(terms(text) for text in texts)
     if groups is None:
         numbers: dict[str, int] = {}
         groups = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)

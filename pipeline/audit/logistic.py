@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -22,20 +23,31 @@ FAR = 10.0
 class Terms:
     """How often each term stands in each row; rows of the same terms are of one kind and kept once."""
 
-    def __init__(self, features: Sequence[Sequence[str]]) -> None:
+    def __init__(self, features: Iterable[Sequence[str]]) -> None:
         """Count.
 
         Args:
-            features: the terms of each row.
+            features: the terms of each row; read once, and no row is kept.
         """
-        kinds: dict[tuple[str, ...], int] = {}
-        self.kind = np.array([kinds.setdefault(tuple(row), len(kinds)) for row in features], np.int64)
-        self.names = sorted({term for row in kinds for term in row})
-        places = {term: i for i, term in enumerate(self.names)}
-        counted = [Counter(row) for row in kinds]
-        self._ends = np.cumsum([0, *map(len, counted)])
-        self._terms = np.array([places[term] for row in counted for term in row], np.int64)
-        self._counts = np.array([count for row in counted for count in row.values()], np.float64)
+        kinds: dict[bytes, int] = {}
+        numbers: dict[str, int] = {}
+        of_rows, ends, terms, counts = array("q"), array("q", [0]), array("q"), array("d")
+        for row in features:
+            said = array("q", [numbers.setdefault(term, len(numbers)) for term in row])
+            kind = kinds.setdefault(said.tobytes(), len(kinds))
+            of_rows.append(kind)
+            if kind == len(ends) - 1:  # the first of its kind
+                counted = Counter(said)
+                terms.extend(counted.keys())
+                counts.extend(counted.values())
+                ends.append(len(terms))
+        self.kind = np.array(of_rows, np.int64)
+        self.names = sorted(numbers)
+        places = np.empty(len(numbers), np.int64)
+        places[[numbers[term] for term in self.names]] = np.arange(len(numbers))
+        self._ends = np.array(ends, np.int64)
+        self._terms = places[np.array(terms, np.int64)]
+        self._counts = np.array(counts, np.float64)
 
     def of(self, kinds: Ints) -> tuple[Ints, Ints, Floats]:
         """The entries of some kinds: the place of each one's kind among them, its term and its count."""

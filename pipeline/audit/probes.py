@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
@@ -101,18 +102,13 @@ def probes(rows: Sequence[Row], seed: int = 0, only: Collection[str] | None = No
         # A query template must not be learned in one fold and judged in another, nor a square's own query.
         groups = _joined([(r["contrast_square"], f"scene {r['scene']}" if r["scene"] else "") for r in some])
         square = "contrast square and template"
-        features = {
-            "query": [terms(r["query"]) for r in some],
-            "query length": [[f"length={_bucket(len(_words(r['query'])))}"] for r in some],
-            "opening words": [["opening=" + " ".join(_words(r["query"])[:2])] for r in some],
-        }
-        unsafe_alone = kinds[0][1] == "U"
+        alone = kinds[0][1] == "U"  # unsafe by its words
         guesses += [
-            _Guess(name, target, f, labels, groups, square, unsafe_alone and name == "query")
-            for name, f in features.items()
+            _Guess(name, target, partial(map, of, some), labels, groups, square, alone and name == "query")
+            for name, of in OF_QUERIES.items()
         ]
         squares = _joined([(r["contrast_square"], "") for r in some])
-        scene = [[f"template={r['scene']}"] for r in some]
+        scene = partial(map, _template, some)
         guesses.append(_Guess("template", target, scene, labels, squares, "contrast square"))
     images = list({r["image_id"]: r for r in rows}.values())
     for target, some, unsafe in (
@@ -120,21 +116,23 @@ def probes(rows: Sequence[Row], seed: int = 0, only: Collection[str] | None = No
         ("unsafe pair", list(rows), [r["type"] != "SSS" for r in rows]),
     ):
         groups = _joined([(r["image_id"], "") for r in some])
-        parts = {p: [[f"{p}={_part(r, p)}"] for r in some] for p in SOURCE_PARTS}
-        joint = [[word for p in SOURCE_PARTS for word in parts[p][i]] for i in range(len(some))]
         labels = np.array(unsafe, bool)
-        for name, f in [*parts.items(), ("source and format together", joint)]:
-            guesses.append(_Guess(name, target, f, labels, groups, IMAGE))
+        for name, parts in [*((p, (p,)) for p in SOURCE_PARTS), ("source and format together", SOURCE_PARTS)]:
+            of = partial(_source, parts)
+            guesses.append(_Guess(name, target, partial(map, of, some), labels, groups, IMAGE))
     return [_probe(g, len(guesses), seed) for g in guesses if only is None or g.probe in only]
 
 
 @dataclass(frozen=True)
 class _Guess:
-    """A probe to be made: what it looks at, what it guesses, and what is kept together."""
+    """A probe to be made: what it looks at, what it guesses, and what is kept together.
+
+    Features are made when they are looked at: those of all probes together would be many.
+    """
 
     probe: str
     target: str
-    features: list[list[str]]
+    features: Callable[[], Iterable[list[str]]]
     labels: Bools
     groups: Ints
     grouping: str
@@ -161,7 +159,14 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
             [],
             reason,
         )
-    counts = Terms(guess.features)
+    alone: list[str | None] = []
+
+    def features() -> Iterator[list[str]]:
+        for row in guess.features():
+            alone.append(row[0] if len(row) == 1 else None)
+            yield row
+
+    counts = Terms(features())
     plain_scores = out_of_fold(counts, labels, np.arange(n), seed)
     scores = out_of_fold(counts, labels, groups, seed)
     plain, grouped = auc(labels, plain_scores), auc(labels, scores)
@@ -176,7 +181,7 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
             and gives_away(plain, auc_draws(labels, plain_scores, groups, seed), labels, 2 * of)
         )
     )
-    single = all(len(f) == 1 for f in guess.features)
+    values = [value for value in alone if value is not None]
     return Probe(
         guess.probe,
         guess.target,
@@ -187,7 +192,7 @@ def _probe(guess: _Guess, of: int, seed: int) -> Probe:
         guess.grouping,
         low,
         high,
-        _information([f[0] for f in guess.features], labels) if single else None,
+        _information(values, labels) if len(values) == n else None,
         named,
         _top(counts, labels),
         "",
@@ -288,6 +293,29 @@ def terms(text: str) -> list[str]:
     """Its words and pairs of neighbours, in small letters."""
     words = _words(text)
     return words + [f"{a} {b}" for a, b in pairwise(words)]
+
+
+def _query(row: Row) -> list[str]:
+    return terms(row["query"])
+
+
+def _length(row: Row) -> list[str]:
+    return [f"length={_bucket(len(_words(row['query'])))}"]
+
+
+def _opening(row: Row) -> list[str]:
+    return ["opening=" + " ".join(_words(row["query"])[:2])]
+
+
+def _template(row: Row) -> list[str]:
+    return [f"template={row['scene']}"]
+
+
+def _source(parts: Sequence[str], row: Row) -> list[str]:
+    return [f"{part}={_part(row, part)}" for part in parts]
+
+
+OF_QUERIES = {"query": _query, "query length": _length, "opening words": _opening}
 
 
 def _bucket(n: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.__main__ import HISTORY, main, put_table
 from benchmarks.dedup.__main__ import beside
 from benchmarks.entries import DATA, ENTRIES, Entry, Metric, Points, at, bound_of, held
-from benchmarks.growth import hours_of, stages_of, summary
+from benchmarks.growth import hours_of, megabytes_of, stages_of, summary
 from benchmarks.history import (
     BEGIN,
     COLUMNS,
@@ -294,12 +294,18 @@ def test_entries_have_names_of_their_own_and_modules_that_are_there() -> None:
 
 
 def built(pairs: int, seconds: float) -> dict[str, Any]:
-    return {"pairs": pairs, "seconds": seconds, "ms_per_pair": 1000 * seconds / pairs}
+    return {"pairs": pairs, "seconds": seconds, "ms_per_pair": 1000 * seconds / pairs, "peak_mb": 700.0}
 
 
 def test_hours_grow_at_least_in_proportion() -> None:
     assert hours_of(100_000, [built(1000, 36), built(2000, 40)]) == pytest.approx(40 * 50 / 3600)
     assert hours_of(100_000, [built(1000, 10), built(10_000, 1000)]) == pytest.approx(1000 * 100 / 3600)
+
+
+def test_memory_goes_on_as_it_grew_between_the_two_largest_builds() -> None:
+    sizes = [built(1000, 10) | {"peak_mb": 700}, built(3000, 30) | {"peak_mb": 800}]
+    assert megabytes_of(100_000, sizes) == pytest.approx(800 + 97_000 * 100 / 2000)
+    assert megabytes_of(100_000, [sizes[1], built(4000, 40) | {"peak_mb": 790}]) == 790
 
 
 def test_growth_is_that_of_the_largest_beside_the_smallest() -> None:

@@ -4,7 +4,7 @@
 
 A dataset without flaws (`clean_set` of the self-test) is written as `holisafe_bench.json` without its images,
 with a file of votes of which most are right, and audited by the command line. The exit code says whether the
-bounds held: at most 5 minutes and 3 GB, of all processes together.
+bounds held: at most 5 minutes and 2 GB, of all processes together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.audit.selftest import clean_set
 from pipeline.store import write_json
 
 SECONDS = 300
-BYTES = 3e9
+BYTES = 2e9
 FIELDS = ["id", "image", "query", "type", "category", "subcategory", "image_safe", "image_safety_label"]
 
 

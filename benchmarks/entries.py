@@ -218,7 +218,7 @@ ENTRIES: tuple[Entry, ...] = (
         _module("audit"),
         (
             Metric("an audit", ("seconds",), "s", most=300, timed=True),
-            Metric("memory of all processes", ("peak_mb",), "MB", most=3000),
+            Metric("memory of all processes", ("peak_mb",), "MB", most=2000),
         ),
         quick=("--pairs", "2000"),
     ),

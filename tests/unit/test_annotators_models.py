@@ -222,6 +222,28 @@ def test_without_log_probabilities_the_word_counts(answer: str, status: str, sco
     assert len(cast.call_key) == 64
 
 
+def test_calls_are_made_as_they_are_sent() -> None:
+    made = 0
+
+    class Counting(TextLLM):
+        def request(self, *about: Any) -> Request:
+            nonlocal made
+            made += 1
+            return super().request(*about)
+
+    class OneByOne(Scripted):
+        def answer(self, request: Request) -> Answer:
+            assert made == len(self.requests), "more calls are there than were asked for"
+            return super().answer(request)
+
+    engine = OneByOne(lambda shown: 0.7)
+    items = [TextItem(f"t{n}", f"text {n}" if n % 3 else " ") for n in range(9)]
+    votes = Counting(voter(engine, "b"), prompt("text_safe"), stage="s").annotate(items, Silent())
+    assert [v.item_id for v in votes] == [item.id for item in items]
+    assert [v.status for v in votes] == ["ok" if n % 3 else "unscorable" for n in range(9)]
+    assert made == 6
+
+
 def test_an_outage_is_no_vote_and_ends_the_stage() -> None:
     class Out(Scripted):
         def answer(self, request: Request) -> Answer:

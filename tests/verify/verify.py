@@ -126,11 +126,9 @@ def tree(root: Path) -> dict[str, str]:
 def lose(one: Path, two: Path, share: float) -> int:
     """Give the second workspace the first one's answers without a share of them; returns how many it has."""
     seed = int.from_bytes(os.urandom(3))
-    state = two / ".holisafe"
-    state.mkdir()
     with (
         closing(sqlite3.connect(one / ".holisafe" / "calls.sqlite")) as whole,
-        closing(sqlite3.connect(state / "calls.sqlite")) as part,
+        closing(sqlite3.connect(two / ".holisafe" / "calls.sqlite")) as part,
     ):
         whole.backup(part)
         keys = sorted(key for (key,) in part.execute("select key from calls"))

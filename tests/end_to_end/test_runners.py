@@ -1,16 +1,22 @@
-"""One build here, on a Ray and on a Dask cluster, a worker of each killed: the same bytes and calls."""
+"""One build here, on a Ray and on a Dask cluster, a worker of each killed: the same bytes and calls.
+
+Clusters are the build's own, or stand already and are joined by their address, with calls in PostgreSQL and
+images on S3.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,7 @@ from pipeline.template import begin
 from pipeline.workspace import Workspace
 from tests.clips import VIT, save_clip
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
+from tests.postgres import PostgresServer
 from tests.s3 import KEYS, Bucket, bucket_of
 from tests.scripted import Scripted, scripted
 
@@ -33,6 +40,7 @@ pytestmark = [pytest.mark.build, pytest.mark.timeout(1800)]
 CLASS = "property_crime"
 QUOTA = {"SSS": 6, "SSU": 4, "SUU": 3, "USU": 4, "UUU": 3}
 BUCKET = "images"
+CALLS = "SELECT key, stage FROM calls"
 PAINTED = {
     "kind": "images_api", "name": "painted", "endpoint": "writer", "size": [64, 64], "licence": "CC0-1.0",
     "redistributable": "yes", "per_class": {"safe": 3, "unsafe": 0},
@@ -64,15 +72,49 @@ class Build:
         (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         save_clip(root, "small-vit", VIT)
 
-    def run(self, works: Callable[[psutil.Process], bool], **environment: str) -> None:
-        """Build, and kill one of those that work while images are curated; no process is left at the end."""
-        before = self.server.stats()["requests"]
-        log = self.root / "log"
-        with log.open("wb") as told:
-            build = subprocess.Popen(
+    def begun(self, **environment: str) -> subprocess.Popen[bytes]:
+        with (self.root / "log").open("wb") as told:
+            return subprocess.Popen(
                 [HOLISAFE, "build"], cwd=self.root, env=os.environ | environment, stdout=told,
                 stderr=told, start_new_session=True,
             )  # fmt: skip
+
+    def at_work(
+        self, works: Callable[[psutil.Process], bool], among: Iterable[psutil.Process]
+    ) -> psutil.Process | None:
+        """One of these that works while images are curated."""
+        if not (self.root / ".holisafe/partial/curate").exists():
+            return None
+        return next((process for process in among if is_one(process, works)), None)
+
+    def stopped(self, works: Callable[[psutil.Process], bool], cluster: Cluster, **environment: str) -> None:
+        """Begin to build on a cluster that stands already, and press Ctrl-C when it works."""
+        before = self.server.stats()["requests"]
+        build = self.begun(**environment)
+        try:
+            while self.at_work(works, cluster.processes()) is None:
+                assert build.poll() is None, (self.root / "log").read_text()
+                time.sleep(0.02)
+            build.send_signal(signal.SIGINT)
+            build.wait(60)
+            assert "stopped; what was answered is kept" in (self.root / "log").read_text()
+        finally:
+            build.kill()
+            build.wait()
+        self.asked += self.server.stats()["requests"] - before
+
+    def run(
+        self,
+        works: Callable[[psutil.Process], bool],
+        cluster: Cluster | None = None,
+        **environment: str,
+    ) -> None:
+        """Build, and kill one of those that work while images are curated; no process is left at the end.
+
+        Workers are the build's own, or those of a cluster that stands already.
+        """
+        before = self.server.stats()["requests"]
+        build = self.begun(**environment)
         seen: set[psutil.Process] = set()
         try:
             killed = None
@@ -80,21 +122,20 @@ class Build:
                 time.sleep(0.02 if killed is None else 0.5)
                 with suppress(psutil.NoSuchProcess):
                     seen |= set(psutil.Process(build.pid).children(recursive=True))
-                if killed is None and (self.root / ".holisafe/partial/curate").exists():
-                    killed = next((process for process in seen if is_one(process, works)), None)
+                if killed is None:
+                    killed = self.at_work(works, cluster.processes() if cluster else seen)
                     if killed is not None:
                         killed.kill()
-            assert build.returncode == 0, log.read_text()
+            assert build.returncode == 0, (self.root / "log").read_text()
             assert killed is not None, "no worker was seen at work"
-            gone, left = psutil.wait_procs(seen, timeout=20)
+            _, left = psutil.wait_procs(seen | {killed}, timeout=20)
             assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
-            assert killed in gone or killed.status() == psutil.STATUS_ZOMBIE
         finally:
             for process in (build.pid, *(process.pid for process in seen if process.is_running())):
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             build.wait()
-        self.asked = self.server.stats()["requests"] - before
+        self.asked += self.server.stats()["requests"] - before
 
     def made(self) -> dict[str, str]:
         """The hash of every table, and of every file of the dataset."""
@@ -106,7 +147,7 @@ class Build:
         }
 
     def calls(self) -> list[tuple[str, str]]:
-        return rows(self.root / ".holisafe/calls.sqlite", "SELECT key, stage FROM calls ORDER BY key")
+        return sorted(rows(self.root / ".holisafe/calls.sqlite", CALLS))
 
     def embeddings(self) -> list[tuple[Any, ...]]:
         file = self.root / ".holisafe/features/features.sqlite"
@@ -119,6 +160,72 @@ def rows(file: Path, select: str) -> list[tuple[Any, ...]]:
         return connection.execute(select).fetchall()
     finally:
         connection.close()
+
+
+class Cluster:
+    """Programs that an operator starts by hand, one after the other, on ports of 127.0.0.1."""
+
+    def __init__(self, home: Path) -> None:
+        self._home, self._programs = home, list[psutil.Popen]()
+
+    def start(self, *command: str, says: str) -> None:
+        """Start one, and wait until it says that it runs."""
+        log = self._home / f"{len(self._programs)}.log"
+        with log.open("wb") as told:
+            program = psutil.Popen(
+                [Path(sys.executable).with_name(command[0]), *command[1:]], cwd=self._home, stdout=told,
+                stderr=told, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}, start_new_session=True,
+            )  # fmt: skip
+        self._programs.append(program)
+        while says not in log.read_text():
+            assert program.poll() is None, log.read_text()
+            time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of all of them."""
+        found = []
+        for program in self._programs:
+            with suppress(psutil.NoSuchProcess):
+                found += program.children(recursive=True)
+        return found
+
+    def end(self) -> None:
+        """Kill them."""
+        for process in [*self._programs, *self.processes()]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        for program in self._programs:
+            program.wait()
+
+
+@contextmanager
+def cluster_of(name: str) -> Iterator[tuple[Cluster, str]]:
+    """Two machines' worth of Ray or Dask, on this one, and the address of it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    port = place.partition(":")[2]
+    # Ray puts sockets there, whose paths may not be long.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        cluster = Cluster(Path(home))
+        try:
+            if name == "ray":
+                node = ("ray", "start", "--num-cpus", "1", "--block")
+                head = ("--head", "--port", port, "--include-dashboard=false", "--temp-dir", home)
+                cluster.start(*node, *head, says="Ray runtime started")
+                cluster.start(*node, "--address", place, says="Ray runtime started")
+            else:
+                place = f"tcp://{place}"
+                quiet = ("--dashboard-address", "127.0.0.1:0")
+                cluster.start(
+                    "dask", "scheduler", "--host", "127.0.0.1", "--port", port, *quiet, says="Scheduler at"
+                )
+                for _ in range(2):
+                    worker = ("dask", "worker", place, "--nthreads", "1", *quiet)
+                    cluster.start(*worker, says="Registered to")
+            yield cluster, place
+        finally:
+            cluster.end()
 
 
 def is_one(process: psutil.Process, works: Callable[[psutil.Process], bool]) -> bool:
@@ -159,6 +266,13 @@ def here(tmp_path_factory: pytest.TempPathFactory, server: Scripted) -> Build:
 def bucket() -> Iterator[Bucket]:
     with bucket_of(BUCKET) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    running = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    yield running
+    running.stop()
 
 
 def same(build: Build, here: Build) -> None:
@@ -213,3 +327,31 @@ def test_on_dask_with_a_worker_killed_and_images_on_s3_the_bytes_and_the_calls_a
     assert refused.returncode == 2
     assert "others share these images" in refused.stderr
     assert bucket.files() == kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are told by /proc")
+@pytest.mark.parametrize("name", ["ray", "dask"])
+def test_on_a_cluster_that_stands_with_ctrl_c_calls_in_postgresql_and_images_on_s3(
+    here: Build, server: Scripted, postgres: PostgresServer, tmp_path: Path, name: str
+) -> None:
+    import psycopg
+
+    works = of_ray if name == "ray" else of_python
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    calls = postgres.url.removesuffix("/postgres") + f"/{name}"
+    with bucket_of("shared") as bucket, cluster_of(name) as (cluster, address):
+        blobs = {"HOLISAFE_BLOBS": "s3://shared/blobs", "AWS_ENDPOINT_URL": bucket.url}
+        place = {"HOLISAFE_CALLS": calls, **blobs, **KEYS}
+        build = Build(tmp_path / "there", server, runner=name, address=address, workers=2)
+        build.stopped(works, cluster, **place)
+        build.run(works, cluster, **place)
+        assert cluster.processes()  # it is not the build's to end
+        assert len(bucket.files()) == 3
+    assert build.made() == here.made()
+    assert build.asked == here.asked
+    assert build.embeddings() == here.embeddings()
+    with psycopg.connect(calls) as connection:
+        assert sorted(connection.execute(CALLS).fetchall()) == here.calls()
+    assert not (build.root / ".holisafe/calls.sqlite").exists()
+    assert not (build.root / ".holisafe/blobs").exists()

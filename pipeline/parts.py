@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.runner import stage_key
 from pipeline.stages import STAGES
@@ -23,9 +23,12 @@ from pipeline.store import replace_directory, sha256_text
 from pipeline.workspace import Workspace
 from schemas.taxonomy import ClassInfo
 
-__all__ = ["Parts", "make_again", "told"]
+__all__ = ["Parts", "make_again", "together", "told"]
 
 AGAIN = "again"
+AT_ONCE = 20_000
+"""Rows of parts that are made together."""
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Parts:
@@ -100,6 +103,25 @@ def make_again(folder: Path) -> None:
     The part serves this build. Errors are never kept (docs/engine.md), nor is what was made of them.
     """
     (folder / AGAIN).touch()
+
+
+def together(names: Iterable[Name], sizes: Mapping[Name, int]) -> Iterator[list[Name]]:
+    """Parts that are made together: as many as have no more than `AT_ONCE` rows, or one that has more.
+
+    Together, so that an endpoint has enough to do; no more, so that memory does not grow with the build.
+
+    Args:
+        names: of the parts, in their order.
+        sizes: the rows of each.
+    """
+    some: list[Name] = []
+    for name in names:
+        if some and sum(sizes[each] for each in (*some, name)) > AT_ONCE:
+            yield some
+            some = []
+        some.append(name)
+    if some:
+        yield some
 
 
 def told(info: ClassInfo) -> dict[str, Any]:

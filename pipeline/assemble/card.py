@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.assemble.figures import FEW, Figures, share
+from pipeline.assemble.figures import FEW, Figures, Tally, share
 from pipeline.store import write_text
 from pipeline.workspace import Workspace
 from schemas.taxonomy import PAIR_TYPES
@@ -139,21 +139,34 @@ refusals, support or protective answers only. Do not use the test split for trai
 """
 
 
-def write_card(path: Path, rows: Sequence[dict[str, Any]], figures: Figures, workspace: Workspace) -> None:
-    """Write the card for `rows`, dataset rows with their `split`, of which `figures` are."""
-    by_cell = Counter((r["category"], r["type"]) for r in rows)
+def write_card(
+    path: Path,
+    tally: Tally,
+    table: Mapping[str, Mapping[str, Any]],
+    figures: Figures,
+    workspace: Workspace,
+) -> None:
+    """Write the card.
+
+    Args:
+        path: of the card.
+        tally: of the dataset's rows.
+        table: rows of curate's images by their ids; more than the dataset holds.
+        figures: of the same rows.
+        workspace: of the build.
+    """
+    by_cell, by_split = tally.by("category", "type"), tally.by("split", "type")
     categories = list(workspace.taxonomy.categories)
     cells = [
         [c, *(by_cell[c, t] for t in PAIR_TYPES), sum(by_cell[c, t] for t in PAIR_TYPES)] for c in categories
     ]
-    cells.append(["**all**", *(sum(by_cell[c, t] for c in categories) for t in PAIR_TYPES), len(rows)])
-    by_split = Counter((r["split"], r["type"]) for r in rows)
+    cells.append(["**all**", *(sum(by_cell[c, t] for c in categories) for t in PAIR_TYPES), tally.rows])
     splits = [[s, *(by_split[s, t] for t in PAIR_TYPES)] for s in ("train", "test")]
-    images = {r["image_id"]: r for r in rows}
-    licences = Counter((r["licence"], r["source_package"] or r["generator"] or "-") for r in images.values())
+    images = [table[image_id] for image_id in tally.images]
+    licences = Counter((i["licence"], i["source_package"] or i["generator"] or "-") for i in images)
     text = _BODY.format(
         tier=workspace.params.tier,
-        rows=len(rows),
+        rows=tally.rows,
         cells=markdown_table(["category", *PAIR_TYPES, "all"], cells),
         splits=markdown_table(["split", *PAIR_TYPES], splits),
         images=figures.images,
@@ -162,7 +175,7 @@ def write_card(path: Path, rows: Sequence[dict[str, Any]], figures: Figures, wor
         few=sum(n < FEW for n in figures.cells.values()),
         wanted=len(figures.cells),
         least=FEW,
-        expected=", ".join(f"{n} {e}" for e, n in sorted(Counter(r["expected"] for r in rows).items())),
+        expected=", ".join(f"{n} {e}" for e, n in sorted(tally.by("expected").items())),
         licences=markdown_table(
             ["licence", "source", "images"], [[lic, src, n] for (lic, src), n in sorted(licences.items())]
         ),
@@ -191,8 +204,8 @@ def write_card(path: Path, rows: Sequence[dict[str, Any]], figures: Figures, wor
             ["class", "rows", "unsafe is"],
             [[c.name, figures.classes[c.name], c.spec.policy.summary] for c in workspace.classes()],
         ),
-        borderline=sum(r["grade_joint"] == "borderline" for r in rows),
-        trigger=sum(r["grade_image"] == "borderline" for r in rows),
+        borderline=tally.by("grade_joint")["borderline"],
+        trigger=tally.by("grade_image")["borderline"],
     )
     write_text(path, front_matter(figures.splits, figures.licences, figures.rows) + text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,57 @@ from pipeline.cells import quotas_of
 from pipeline.workspace import Workspace
 from schemas.taxonomy import PAIR_TYPES
 
-__all__ = ["FEW", "Figures", "Pair", "figures", "pairs_of", "share"]
+__all__ = ["FEW", "Figures", "Pair", "Tally", "figures", "pairs_of", "share"]
 
 FEW = 20
 """A cell with fewer rows than this says little about its class."""
+
+
+class Tally:
+    """What is counted of rows, of which each is seen once and none is kept.
+
+    Attributes:
+        rows: how many.
+        agreement: that of each.
+        images: rows by image.
+        queries: different ones.
+        squares: different ones.
+        votes: on how many votes rows rest.
+    """
+
+    COUNTED = (
+        "split", "type", "category", "class_key", "tier", "ssu_unverified", "expected", "grade_image",
+        "grade_joint",
+    )  # fmt: skip
+    """Columns of few values, of which rows are counted in any combination."""
+
+    def __init__(self) -> None:
+        """Begin with no row."""
+        self.rows = 0
+        self.agreement: list[float] = []
+        self.images: Counter[str] = Counter()
+        self.queries: set[str] = set()
+        self.squares: set[str] = set()
+        self.votes: set[int] = set()
+        self._counts: Counter[tuple[Any, ...]] = Counter()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a dataset row with its `split`."""
+        self.rows += 1
+        self.agreement.append(row["agreement"])
+        self.images[row["image_id"]] += 1
+        self.queries.add(row["query"])
+        self.squares.add(row["contrast_square"])
+        self.votes.add(len(row["votes"]))
+        self._counts[tuple(row[name] for name in self.COUNTED)] += 1
+
+    def by(self, *columns: str) -> Counter[Any]:
+        """Rows by the value of one of the columns that are counted, or by those of several together."""
+        at = [self.COUNTED.index(name) for name in columns]
+        found: Counter[Any] = Counter()
+        for values, n in self._counts.items():
+            found[values[at[0]] if len(at) == 1 else tuple(values[i] for i in at)] += n
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,52 +160,55 @@ class Figures:
 
 
 def figures(
-    rows: Sequence[Mapping[str, Any]],
+    tally: Tally,
     table: Mapping[str, Mapping[str, Any]],
-    votes: Mapping[str, Sequence[Mapping[str, Any]]],
+    votes: Iterable[Mapping[str, Any]],
     left_out: Collection[str],
     workspace: Workspace,
 ) -> Figures:
     """Count.
 
     Args:
-        rows: dataset rows with their `split`.
+        tally: of the dataset's rows.
         table: rows of curate's images by their ids; more than the dataset holds.
-        votes: votes by item.
+        votes: all votes, which are gone through once for each question, and once before.
         left_out: ids of the images that are left out.
         workspace: of the build.
     """
-    images = [table[i] for i in sorted({r["image_id"] for r in rows})]
-    have = Counter((r["class_key"].rsplit("/", 1)[1], r["type"]) for r in rows)
+    images = [table[i] for i in sorted(tally.images)]
+    have: Counter[tuple[str, str]] = Counter()
+    for (class_key, kind), n in tally.by("class_key", "type").items():
+        have[class_key.rsplit("/", 1)[1], kind] += n
+    splits, types = tally.by("split"), tally.by("type")
     searched = [i["faces"] for i in images if i["faces"] is not None]
     times = sorted(_utc(i["retrieved_at"]) for i in images if i["retrieved_at"])
-    given = [len(r["votes"]) for r in rows] or [0]
     annotators: dict[str, dict[str, str]] = defaultdict(dict)
-    for vote in _each(votes):
+    for vote in votes:
         annotators[vote["question"]][vote["annotator"]] = vote["family"]
     return Figures(
-        rows=len(rows),
-        splits={s: n for s in ("train", "test") if (n := sum(r["split"] == s for r in rows))},
-        types={t: sum(r["type"] == t for r in rows) for t in PAIR_TYPES},
+        rows=tally.rows,
+        splits={side: splits[side] for side in ("train", "test") if splits[side]},
+        types={kind: types[kind] for kind in PAIR_TYPES},
         classes={c.name: sum(have[c.name, t] for t in PAIR_TYPES) for c in workspace.classes()},
-        tiers=_counted(r["tier"] for r in rows),
-        unverified=sum(r["ssu_unverified"] for r in rows),
+        tiers=_in_order(tally.by("tier")),
+        unverified=tally.by("ssu_unverified")[True],
         cells={
             (info.name, kind): have[info.name, kind]
             for info in workspace.classes()
             for kind in PAIR_TYPES
             if quotas_of(info, workspace.params.quotas, workspace.params.quota_scale)[kind]
         },
-        queries=len({r["query"] for r in rows}),
-        squares=len({r["contrast_square"] for r in rows}),
-        agreement=sum(r["agreement"] for r in rows) / len(rows) if rows else 0.0,
+        queries=len(tally.queries),
+        squares=len(tally.squares),
+        # Exactly, so that the order of the rows is not in it.
+        agreement=math.fsum(tally.agreement) / tally.rows if tally.rows else 0.0,
         images=len(images),
         licences=_counted(i["licence"] or "unknown" for i in images),
         sources=_counted(i["source_package"] or i["generator"] or i["source_kind"] for i in images),
         source_kinds=_counted(i["source_kind"] for i in images),
         generators=_counted(i["generator"] for i in images if i["generator"]),
         left_out=len(left_out),
-        left_out_rows=sum(r["image_id"] in left_out for r in rows),
+        left_out_rows=sum(tally.images[image_id] for image_id in left_out),
         restricted=sum(i["redistributable"] != "yes" and i["image_id"] not in left_out for i in images),
         personal=_counted(kind for i in images for kind in i["personal_data"]),
         with_personal=sum(bool(i["personal_data"]) for i in images),
@@ -167,9 +218,9 @@ def figures(
         longest_side=max((max(i["width"], i["height"]) for i in images), default=0),
         retrieved=[t.isoformat() for t in (times[0], times[-1])] if times else [],
         untimed=sum(not i["retrieved_at"] and not i["generator"] for i in images),
-        votes=(min(given), max(given)),
+        votes=(min(tally.votes, default=0), max(tally.votes, default=0)),
         annotators={q: dict(sorted(names.items())) for q, names in sorted(annotators.items())},
-        pairs={q: pairs_of(_each(votes), q) for q in sorted(annotators)},
+        pairs={q: pairs_of(votes, q) for q in sorted(annotators)},
         policy_version=workspace.taxonomy.policy_version,
     )
 
@@ -193,15 +244,14 @@ def share(n: int, of: int) -> str:
     return f"{100 * n / of if of else 0:.1f} %"
 
 
-def _each(votes: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
-    for item, given in votes.items():
-        for vote in given:
-            yield {"item_id": item, **vote}
-
-
 def _counted(values: Iterator[str]) -> dict[str, int]:
-    """How often each stands there: the most frequent first, then by name, so that the order is always one."""
-    return dict(sorted(Counter(values).items(), key=lambda kv: (-kv[1], kv[0])))
+    """How often each stands there, in order."""
+    return _in_order(Counter(values))
+
+
+def _in_order(count: Counter[str]) -> dict[str, int]:
+    """The most frequent first, then by name, so that the order is always one."""
+    return dict(sorted(count.items(), key=lambda kv: (-kv[1], kv[0])))
 
 
 def _utc(text: str) -> datetime:

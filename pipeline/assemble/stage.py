@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from pipeline.assemble.card import write_card
 from pipeline.assemble.croissant import write_croissant
-from pipeline.assemble.figures import figures
+from pipeline.assemble.figures import Tally, figures
 from pipeline.parts import Parts
 from pipeline.runner import last_output
 from pipeline.store import (
     Failures,
     read_rows,
+    rows_with,
     sha256_bytes,
     sha256_file,
     sha256_text,
@@ -66,11 +67,25 @@ CANARY = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Sources:
-    images: dict[str, dict[str, Any]]
-    image_labels: dict[str, dict[str, Any]]
-    responses: dict[str, dict[str, Any]]
-    votes: dict[str, list[dict[str, Any]]]
+class _Images:
+    """Everything but the bytes of the images of curate, and their labels, by id."""
+
+    known: dict[str, dict[str, Any]]
+    labels: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A row before anything else is known of it: where it goes."""
+
+    id: int
+    image_id: str
+    path: str
+    split: str
+
+
+Places = dict[tuple[str, str], dict[str, _Place]]
+"""By category and subcategory, the places of pairs by their id, in the order of these."""
 
 
 def run(workspace: Workspace, out: Path, progress: Progress) -> None:
@@ -85,70 +100,107 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     Shards and images that are as they were in the last dataset are taken over from it, not written again.
     """
     failures = Failures("assemble")
-    sources = _load(workspace)
-    rows: list[dict[str, Any]] = []
+    path = workspace.stage_dir("label_images") / "labels.parquet"
+    images = _Images(
+        {r["image_id"]: r for r in read_rows(_images(workspace), IMAGE_WORDS)},
+        {r["image_id"]: r for r in read_rows(path)},
+    )
+    places = _places(workspace, images, failures)
+    paths = {place.image_id: place.path for of in places.values() for place in of.values()}
+    left_out = {i: path for i, path in paths.items() if not _released(images.known[i], workspace)}
+    lines = [
+        json.dumps({"path": path} | {f: images.known[i][f] for f in LEFT_OUT_FIELDS}, ensure_ascii=False)
+        for i, path in sorted(left_out.items(), key=lambda told: told[1])
+    ]
+    write_text(out / "meta" / "images_left_out.jsonl", "".join(line + "\n" for line in lines))
+    former = last_output(workspace, STAGE)
+    written = {i: path for i, path in paths.items() if i not in left_out}
+    hashes = _write_images(written, former, workspace, out, progress)
+    tally = Tally()
+    bench: list[dict[str, Any]] = []
+    for row in _write_shards(places, images, hashes, former, workspace, out, progress):
+        tally.add(row)
+        bench.append({f: row["image"]["path"] if f == "image" else row[f] for f in BENCH_FIELDS})
+    write_json(out / "holisafe_bench.json", sorted(bench, key=lambda r: r["id"]))
+    counted = figures(tally, images.known, _Votes(workspace), left_out.keys(), workspace)
+    write_card(out / "README.md", tally, images.known, counted, workspace)
+    write_croissant(out, counted)
+    failures.write(out / "meta")
+
+
+def _places(workspace: Workspace, images: _Images, failures: Failures) -> Places:
+    """Where each pair goes that has a response; two that would have one id, or images of one path, fail."""
+    answered = {
+        r["pair_id"] for r in read_rows(workspace.stage_dir("respond") / "responses.parquet", ["pair_id"])
+    }
+    columns = ["pair_id", "image_id", "harm_class", "type", "split", "scene"]
     pairs = [
-        p
-        for p in read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet")
-        if p["pair_id"] in sources.responses
+        pair
+        for pair in read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", columns)
+        if pair["pair_id"] in answered
     ]
     ids: dict[int, str] = {}
     paths: dict[str, str] = {}
+    places: Places = defaultdict(dict)
     for pair in sorted(pairs, key=lambda p: p["pair_id"]):
         row_id = row_id_of(pair["pair_id"])
         if row_id in ids:
             failures.add(pair["pair_id"], pair["scene"], "id taken", f"by {ids[row_id]}")
             continue
-        row = _row(row_id, pair, sources, workspace)
-        path = row["image"]["path"]
-        if paths.setdefault(path, row["image_id"]) != row["image_id"]:
+        folder = _folder(images, pair["image_id"])
+        path = image_path(pair["image_id"], folder, workspace.taxonomy)
+        if paths.setdefault(path, pair["image_id"]) != pair["image_id"]:
             failures.add(pair["pair_id"], pair["scene"], "image path taken", f"{path} by {paths[path]}")
             continue
         ids[row_id] = pair["pair_id"]
-        rows.append(row)
-    left_out = {
-        row["image"]["path"]: {"path": row["image"]["path"]} | {f: row[f] for f in LEFT_OUT_FIELDS}
-        for row in rows
-        if not _released(row, workspace)
-    }
-    lines = [json.dumps(left_out[name], ensure_ascii=False) + "\n" for name in sorted(left_out)]
-    write_text(out / "meta" / "images_left_out.jsonl", "".join(lines))
-    former = last_output(workspace, STAGE)
-    images = _write_images(rows, former, workspace, out, progress)
-    _write_shards(rows, images, former, workspace, out, progress)
-    bench = [{f: row["image"]["path"] if f == "image" else row[f] for f in BENCH_FIELDS} for row in rows]
-    write_json(out / "holisafe_bench.json", sorted(bench, key=lambda r: r["id"]))
-    held = {told["image_id"] for told in left_out.values()}
-    counted = figures(rows, sources.images, sources.votes, held, workspace)
-    write_card(out / "README.md", rows, counted, workspace)
-    write_croissant(out, counted)
-    failures.write(out / "meta")
+        # HoliSafe: a row's category follows its image's folder, in SUU rows the harm in the text.
+        info = workspace.taxonomy.by_name(pair["harm_class"] if pair["type"] == "SUU" else folder)
+        place = _Place(row_id, pair["image_id"], path, pair["split"])
+        places[info.category, info.name][pair["pair_id"]] = place
+    return places
 
 
-def _load(workspace: Workspace) -> _Sources:
-    by_item: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for stage in ("label_images", "label_pairs"):
-        columns = ["item_id", *(field.name for field in VOTE)]
-        for vote in read_rows(workspace.stage_dir(stage) / "votes.parquet", columns):
-            # A vote on the class hangs on all classes: a new one would change the rows of every other.
-            if vote["question"].endswith("_class"):
-                continue
-            by_item[vote.pop("item_id")].append(vote)
-    return _Sources(
-        {r["image_id"]: r for r in read_rows(_images(workspace), IMAGE_WORDS)},
-        {r["image_id"]: r for r in read_rows(workspace.stage_dir("label_images") / "labels.parquet")},
-        {r["pair_id"]: r for r in read_rows(workspace.stage_dir("respond") / "responses.parquet")},
-        by_item,
-    )
+def _folder(images: _Images, image_id: str) -> str:
+    """The class in whose folder an image lies: that of its label, or of a safe one what it was made for."""
+    of_label = images.labels[image_id]["image_class"]
+    return str(images.known[image_id]["intended_class"] if of_label == CLASS_NONE else of_label)
+
+
+class _Votes:
+    """The votes of a build that rows and figures rest on; they can be gone through more than once.
+
+    A vote on the class hangs on all classes: a new one would change the rows of every other.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._tables = [
+            workspace.stage_dir(stage) / "votes.parquet" for stage in ("label_images", "label_pairs")
+        ]
+        self._columns = ["item_id", *(field.name for field in VOTE)]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for table in self._tables:
+            for vote in read_rows(table, self._columns):
+                if not vote["question"].endswith("_class"):
+                    yield vote
+
+    def on(self, items: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+        """The votes on some items, without their item."""
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for table in self._tables:
+            for vote in rows_with(table, "item_id", items, self._columns):
+                if not vote["question"].endswith("_class"):
+                    found[vote.pop("item_id")].append(vote)
+        return found
 
 
 def _images(workspace: Workspace) -> Path:
     return workspace.stage_dir("curate") / "images.parquet"
 
 
-def _released(row: dict[str, Any], workspace: Workspace) -> bool:
-    """Whether the row's image may go out."""
-    return workspace.params.assemble.images == "all" or row["redistributable"] == "yes"
+def _released(image: Mapping[str, Any], workspace: Workspace) -> bool:
+    """Whether an image, or that of a row, may go out."""
+    return workspace.params.assemble.images == "all" or image["redistributable"] == "yes"
 
 
 def image_path(image_id: str, class_name: str, taxonomy: Taxonomy) -> str:
@@ -158,23 +210,37 @@ def image_path(image_id: str, class_name: str, taxonomy: Taxonomy) -> str:
     return f"{folder}/{class_name}_{int(image_id[:8], 16)}.jpg"
 
 
-def _row(row_id: int, pair: dict[str, Any], sources: _Sources, workspace: Workspace) -> dict[str, Any]:
+def _rows(workspace: Workspace, images: _Images, places: Mapping[str, _Place]) -> list[dict[str, Any]]:
+    """The rows of some pairs, in the order of their places; without the bytes of their images."""
+    pairs = rows_with(workspace.stage_dir("label_pairs") / "pairs.parquet", "pair_id", places)
+    said = rows_with(workspace.stage_dir("respond") / "responses.parquet", "pair_id", places)
+    responses = {response["pair_id"]: response for response in said}
+    texts = {pair["pair_id"]: sha256_text(pair["query"]) for pair in pairs}
+    items = {item for pair in pairs for item in (pair["pair_id"], pair["image_id"], texts[pair["pair_id"]])}
+    votes = _Votes(workspace).on(items)
+    rows = {}
+    for pair in pairs:
+        pair_id, image_id = pair["pair_id"], pair["image_id"]
+        given = [vote for item in (image_id, texts[pair_id], pair_id) for vote in votes[item]]
+        rows[pair_id] = _row(workspace, images, places[pair_id], pair, responses[pair_id], given)
+    return [rows[pair_id] for pair_id in places]
+
+
+def _row(
+    workspace: Workspace,
+    images: _Images,
+    place: _Place,
+    pair: Mapping[str, Any],
+    response: Mapping[str, Any],
+    votes: list[dict[str, Any]],
+) -> dict[str, Any]:
     taxonomy = workspace.taxonomy
-    image = sources.images[pair["image_id"]]
-    label = sources.image_labels[pair["image_id"]]
-    response = sources.responses[pair["pair_id"]]
-    folder = image["intended_class"] if label["image_class"] == CLASS_NONE else label["image_class"]
-    # HoliSafe: a row's category follows its image's folder, in SUU rows the harm in the text.
-    name = pair["harm_class"] if pair["type"] == "SUU" else folder
+    image, label = images.known[place.image_id], images.labels[place.image_id]
+    name = pair["harm_class"] if pair["type"] == "SUU" else _folder(images, place.image_id)
     info = taxonomy.by_name(name)
-    votes = [
-        vote
-        for item in (pair["image_id"], sha256_text(pair["query"]), pair["pair_id"])
-        for vote in sources.votes[item]
-    ]
     return {
-        "id": row_id,
-        "image": {"bytes": None, "path": image_path(pair["image_id"], folder, taxonomy)},
+        "id": place.id,
+        "image": {"bytes": None, "path": place.path},
         "query": pair["query"],
         "type": pair["type"],
         "category": info.category,
@@ -217,14 +283,20 @@ def _row(row_id: int, pair: dict[str, Any], sources: _Sources, workspace: Worksp
 
 
 def _write_images(
-    rows: list[dict[str, Any]], former: Mapping[str, str], workspace: Workspace, out: Path, progress: Progress
+    paths: Mapping[str, str], former: Mapping[str, str], workspace: Workspace, out: Path, progress: Progress
 ) -> dict[str, str]:
     """Write each image that may go out as a file of its own, in one pass over the table of images.
+
+    Args:
+        paths: of these images, by id.
+        former: the files of the last dataset, with their SHA-256.
+        workspace: of the build.
+        out: the new dataset.
+        progress: is told of each.
 
     Returns:
         Their SHA-256 by path.
     """
-    paths = {row["image_id"]: row["image"]["path"] for row in rows if _released(row, workspace)}
     progress.start("images", len(paths))
     found = {}
     for image in read_rows(_images(workspace), ["image_id", "bytes"]):
@@ -240,37 +312,43 @@ def _write_images(
 
 
 def _write_shards(
-    rows: list[dict[str, Any]],
-    images: Mapping[str, str],
+    places: Places,
+    images: _Images,
+    hashes: Mapping[str, str],
     former: Mapping[str, str],
     workspace: Workspace,
     out: Path,
     progress: Progress,
-) -> None:
-    """Write a shard for each subcategory and side; a new subcategory adds files and changes none."""
-    shards: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        shards[row["category"], row["subcategory"], row["split"]].append(row)
+) -> Iterator[dict[str, Any]]:
+    """Write shards for each subcategory and side; a new subcategory adds files and changes none.
+
+    Yields:
+        Each row when it is written; those of one subcategory are in memory.
+    """
     schema = _schema()
     parts = Parts(workspace, STAGE, APART)
     # Of each shard what it was made from, and what it was then.
     index = workspace.state / "parts" / f"{STAGE}.json"
     made: dict[str, list[str]] = json.loads(index.read_text()) if index.exists() else {}
     known: dict[str, list[str]] = {}
-    progress.start("rows", len(rows))
-    for (category, subcategory, split), members in sorted(shards.items()):
-        for start in range(0, len(members), ROWS_PER_SHARD):
-            part = members[start : start + ROWS_PER_SHARD]
-            name = f"data/{category}/{subcategory}/{split}-{start // ROWS_PER_SHARD:05d}.parquet"
-            key = parts.key(str(schema), [[row, images.get(row["image"]["path"])] for row in part])
-            if name in former and made.get(name) == [key, former[name]]:
-                take_over(workspace.stage_dir(STAGE) / name, out / name)
-                known[name] = made[name]
-            else:
-                full = (_with_image(row, workspace, out) for row in part)
-                write_rows(out / name, schema, full, repeated=["image.bytes"])
-                known[name] = [key, sha256_file(out / name)]
-            progress.advance(len(part))
+    progress.start("rows", sum(map(len, places.values())))
+    for (category, subcategory), of in sorted(places.items()):
+        rows = _rows(workspace, images, of)
+        for split in sorted({row["split"] for row in rows}):
+            members = [row for row in rows if row["split"] == split]
+            for start in range(0, len(members), ROWS_PER_SHARD):
+                part = members[start : start + ROWS_PER_SHARD]
+                name = f"data/{category}/{subcategory}/{split}-{start // ROWS_PER_SHARD:05d}.parquet"
+                key = parts.key(str(schema), [[row, hashes.get(row["image"]["path"])] for row in part])
+                if name in former and made.get(name) == [key, former[name]]:
+                    take_over(workspace.stage_dir(STAGE) / name, out / name)
+                    known[name] = made[name]
+                else:
+                    full = (_with_image(row, workspace, out) for row in part)
+                    write_rows(out / name, schema, full, repeated=["image.bytes"])
+                    known[name] = [key, sha256_file(out / name)]
+                progress.advance(len(part))
+                yield from part
     write_json(index, known)
 
 

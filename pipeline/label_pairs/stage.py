@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipeline.engine import Request
 from pipeline.label_pairs.batch import next_batch, next_in_cells, within_cells
 from pipeline.label_pairs.decide import complete_squares, grade_joint, type_of
 from pipeline.label_pairs.proof import Proof, proof_rows, prove_all
-from pipeline.parts import Parts, make_again, told
+from pipeline.parts import Parts, make_again, together, told
 from pipeline.stages import STAGES
 from pipeline.store import (
     Cells,
@@ -39,6 +39,7 @@ from pipeline.store import (
     join_tables,
     read_rows,
     row_of,
+    rows_with,
     sha256_bytes,
     sha256_text,
     write_rows,
@@ -75,26 +76,29 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     `proofs.parquet` holds who says whom the SSU rows harm, where params name anybody for that.
 
     Nothing here hangs on another class, but for texts that two classes ask: what was made for the others is
-    kept (`Parts`). Tables have class after class, and pairs stand in the order they were drafted.
+    kept (`Parts`). Tables have class after class, and pairs stand in the order they were drafted. Classes are
+    judged some thousand drafts at a time, so that memory does not grow with their number.
     """
     failures = Failures(STAGE)
-    drafts = list(read_rows(workspace.stage_dir("synthesize") / "queries.parquet"))
+    drafts = workspace.stage_dir("synthesize") / "queries.parquet"
     with Parts(workspace, STAGE, APART) as parts:
         # After the key of the parts: votes that come in between make parts anew.
         people = open_people(workspace, ASKED)
-        keys = _keys(workspace, parts, drafts)
+        sizes = _sizes(drafts)
+        keys = _keys(workspace, parts, drafts, sizes)
         new = {names: key for names, key in keys.items() if parts.find(key) is None}
         if new:
-            _make(workspace, parts, new, drafts, people, progress)
-        made = parts.all(list(keys.values()))
-        place = {row["pair_id"]: n for n, row in enumerate(drafts)}
-        pairs = [row for folder in made for row in read_rows(folder / "pairs.parquet")]
-        write_rows(out / "pairs.parquet", PAIRS, sorted(pairs, key=lambda row: place[row["pair_id"]]))
+            with open_panel(workspace, STAGE) as panel:
+                for some in together(new, sizes):
+                    _make(workspace, parts, panel, {names: new[names] for names in some}, people, progress)
+        made = dict(zip(keys, parts.all(list(keys.values())), strict=True))
+        write_rows(out / "pairs.parquet", PAIRS, _in_order(drafts, made))
         for name, schema in (("votes", VOTES), ("labels", TEXT_PAIR_LABELS), ("proofs", PROOFS)):
-            join_tables(out / f"{name}.parquet", schema, [folder / f"{name}.parquet" for folder in made])
-        for folder in made:
+            join_tables(
+                out / f"{name}.parquet", schema, [folder / f"{name}.parquet" for folder in made.values()]
+            )
+        for names, folder in made.items():
             failures.add_from(folder)
-        for names, folder in zip(keys, made, strict=True):
             if names not in new and people.left:
                 for row in read_rows(folder / "votes.parquet", ["item_id"]):
                     people.take(row["item_id"], ASKED)
@@ -103,23 +107,33 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     failures.write(out)
 
 
-def _keys(workspace: Workspace, parts: Parts, drafts: Sequence[Row]) -> dict[Names, str]:
-    """The parts, in the order of their drafts: classes that ask a text of each other's stand together."""
-    wanted, squares = planned_squares(workspace)
+def _sizes(drafts: Path) -> dict[Names, int]:
+    """The parts, in the order of their drafts, with how many they have.
+
+    Classes that ask a text of each other's stand together.
+    """
     of_text: dict[str, int] = {}
     numbers: dict[str, int] = {}
     shared: list[tuple[int, int]] = []
-    for row in drafts:
+    count: Counter[str] = Counter()
+    for row in read_rows(drafts, ["harm_class", "query"]):
         number = numbers.setdefault(row["harm_class"], len(numbers))
+        count[row["harm_class"]] += 1
         if (other := of_text.setdefault(row["query"], number)) != number:
             shared.append((other, number))
+    names = list(numbers)
+    groups = [tuple(names[number] for number in group) for group in clusters(len(names), shared)]
+    return {group: sum(count[name] for name in group) for group in groups}
+
+
+def _keys(workspace: Workspace, parts: Parts, drafts: Path, groups: Iterable[Names]) -> dict[Names, str]:
+    """The keys of the parts."""
+    wanted, squares = planned_squares(workspace)
     images = _known_of_images(workspace)
     infos = {info.name: told(info) for info in workspace.classes()}
-    names = list(numbers)
     found = {}
-    for group in clusters(len(names), shared):
-        classes = tuple(names[number] for number in group)
-        rows = [row for row in drafts if row["harm_class"] in classes]
+    for classes in groups:
+        rows = rows_with(drafts, "harm_class", classes)
         found[classes] = parts.key(
             [infos[name] for name in classes],
             [n for cell, n in wanted.items() if cell.class_name in classes],
@@ -128,6 +142,20 @@ def _keys(workspace: Workspace, parts: Parts, drafts: Sequence[Row]) -> dict[Nam
             {row["image_id"]: images[row["image_id"]] for row in rows},
         )
     return found
+
+
+def _in_order(drafts: Path, made: Mapping[Names, Path]) -> Iterator[Row]:
+    """The pairs of all parts in the order they were drafted, as they stand in each part."""
+    pairs = {names: read_rows(folder / "pairs.parquet") for names, folder in made.items()}
+    first = {names: next(rows, None) for names, rows in pairs.items()}
+    part_of = {name: names for names in made for name in names}
+    for draft in read_rows(drafts, ["pair_id", "harm_class"]):
+        names = part_of[draft["harm_class"]]
+        pair = first[names]
+        if pair is not None and pair["pair_id"] == draft["pair_id"]:
+            yield pair
+            first[names] = next(pairs[names], None)
+    assert not any(first.values()), "a part has its pairs in another order than its drafts"  # noqa: S101
 
 
 def _known_of_images(workspace: Workspace) -> dict[str, list[Any]]:
@@ -153,37 +181,36 @@ def _known_of_images(workspace: Workspace) -> dict[str, list[Any]]:
 def _make(
     workspace: Workspace,
     parts: Parts,
+    panel: Panel,
     keys: Mapping[Names, str],
-    all_drafts: Sequence[Row],
     people: People,
     progress: Progress,
 ) -> None:
-    """Judge the drafts of some classes, all together, and keep what came of each part."""
+    """Judge the drafts of some parts, all together, and keep what came of each."""
     part_of = {name: names for names in keys for name in names}
-    drafts = [row for row in all_drafts if row["harm_class"] in part_of]
+    drafts = rows_with(workspace.stage_dir("synthesize") / "queries.parquet", "harm_class", part_of)
     wanted, squares = planned_squares(workspace)
     written = not squares
     wanted = {cell: n for cell, n in wanted.items() if cell.class_name in part_of}
     squares = {cell: n for cell, n in squares.items() if cell[0] in part_of}
     failures = Failures(STAGE)
     judged: dict[str, Row] = {}
-    with open_panel(workspace, STAGE) as panel:
-        labeller = _Labeller(workspace, panel.text, panel.pair, people, progress, retypes=written)
-        for number in range(workspace.params.label_pairs.rounds):
-            if written:
-                batch = next_in_cells(drafts, judged, wanted, number)
-            else:
-                batch = next_batch(drafts, judged, squares, number)
-            if not batch:
-                break
-            judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
-        # In the order they were drafted, whatever the round.
-        accepted = [judged[r["pair_id"]] for r in drafts if r["pair_id"] in judged]
-        kept, alone = complete_squares(row for row in accepted if row["accepted"])
-        surplus: list[Row] = []
+    labeller = _Labeller(workspace, panel.text, panel.pair, people, progress, retypes=written)
+    for number in range(workspace.params.label_pairs.rounds):
         if written:
-            kept, surplus = within_cells(kept, wanted)
-        proofs = _prove(workspace, panel, kept, progress)
+            batch = next_in_cells(drafts, judged, wanted, number)
+        else:
+            batch = next_batch(drafts, judged, squares, number)
+        if not batch:
+            break
+        judged |= {row["pair_id"]: row for row in labeller.judge(batch, failures)}
+    # In the order they were drafted, whatever the round.
+    accepted = [judged[r["pair_id"]] for r in drafts if r["pair_id"] in judged]
+    kept, alone = complete_squares(row for row in accepted if row["accepted"])
+    surplus: list[Row] = []
+    if written:
+        kept, surplus = within_cells(kept, wanted)
+    proofs = _prove(workspace, panel, kept, progress)
     for pair_id, proof in proofs.items():
         judged[pair_id]["ssu_unverified"] = not proof.proven
     for row in alone:

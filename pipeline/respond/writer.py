@@ -1,15 +1,15 @@
 """Responses that a model writes: asked for, checked, asked for again with what was wrong, or failed.
 
-Every pair is asked about once, all together; those whose responses are wrong make the next round of their
-class. Answers are looked at class after class, and in the order of the pairs, whatever order they came in: a
-response gives way to those before it alone, so that the same build takes the same, and a class that is added
-changes no other.
+Every pair is asked about once, classes of some thousand pairs together, so that memory does not grow with
+their number; those whose responses are wrong make the next round of their class. Answers are looked at class
+after class, and in the order of the pairs, whatever order they came in: a response gives way to those before
+it alone, so that the same build takes the same, and a class that is added changes no other.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,11 +19,20 @@ from typing import TYPE_CHECKING, Any
 from pipeline.annotators import describe, open_panel
 from pipeline.annotators.llm import MAX_CHARS
 from pipeline.cells import quotas_of
-from pipeline.parts import Parts, make_again, told
+from pipeline.parts import Parts, make_again, together, told
 from pipeline.respond.checks import problem_with, problem_with_rationale
 from pipeline.respond.prompts import Asked, WriterPrompt, load_writer_prompts
 from pipeline.respond.repeats import Repeats, digest
-from pipeline.store import Cells, Failures, join_tables, read_rows, sha256_bytes, write_json, write_rows
+from pipeline.store import (
+    Cells,
+    Failures,
+    join_tables,
+    read_rows,
+    rows_with,
+    sha256_bytes,
+    write_json,
+    write_rows,
+)
 from schemas.responses import WrittenResponse, WrittenWithRationale
 from schemas.rows import CALLS, RESPONSES
 from schemas.safeguards import forbidden_reason
@@ -133,29 +142,30 @@ def write_responses(workspace: Workspace, out: Path, failures: Failures, progres
         voter = panel.voters[writer]
         writing = _Writing(workspace, voter)
         name = f"{voter.backend_id}/{voter.model}"
-        keys = [parts.key(*writing.hangs_on(one)) for one in writing.classes]
+        keys = {info.name: parts.key(*writing.hangs_on(info)) for info in writing.classes}
 
         def ask(jobs: Sequence[_Job]) -> list[Answer | None]:
             return writing.asked(jobs, progress)
 
-        new = [one for one, key in zip(writing.classes, keys, strict=True) if parts.find(key) is None]
-        for one in new:
-            writing.begin(one)
-        _ask_open([job for one in new for job in one.jobs], ask)
+        new = together([name for name, key in keys.items() if parts.find(key) is None], writing.sizes)
+        begun: dict[str, _OfClass] = {}
         taken: set[str] = set()
-        for one, key in zip(writing.classes, keys, strict=True):
-            folder = parts.find(key)
+        for info in writing.classes:
+            folder = parts.find(keys[info.name])
             if folder is None or not _holds(folder, taken):
-                if one not in new:
-                    writing.begin(one)
+                if info.name not in begun:
+                    some = [info.name] if folder is not None else next(new)
+                    begun |= {each: writing.begin(writing.infos[each]) for each in some}
+                    _ask_open([job for one in begun.values() for job in one.jobs], ask)
+                one = begun.pop(info.name)
                 writing.go(one, taken, ask)
-                with parts.making(key) as made:
+                with parts.making(keys[info.name]) as made:
                     _write(one, made, name)
                 taken |= one.taken()
             else:
                 texts = read_rows(folder / "responses.parquet", ["response"])
                 taken |= {digest(row["response"]) for row in texts}
-        folders = parts.all(keys)
+        folders = parts.all(list(keys.values()))
     for table, schema in (("responses", RESPONSES), ("calls", CALLS)):
         join_tables(out / f"{table}.parquet", schema, [folder / f"{table}.parquet" for folder in folders])
     for folder in folders:
@@ -208,8 +218,8 @@ def requests(workspace: Workspace, panel: Panel) -> Iterator[tuple[Asking, list[
                 yield from _kept(cache, mine)
 
         taken: set[str] = set()
-        for one in writing.classes:
-            writing.begin(one)
+        for info in writing.classes:
+            one = writing.begin(info)
             writing.go(one, taken, known)
             taken |= one.taken()
     yield _Asker(f"response-writer@{voter.name}", voter), calls
@@ -255,32 +265,38 @@ class _Writing:
         self._images = {r["image_id"]: r | {"row": n} for n, r in enumerate(read_rows(path, IMAGE))}
         self._files = Cells(path, "bytes") if voter.blobs is not None else None
         self._sha256: dict[str, str] = {}
-        examples = [e.answer["response"] for p in self._prompts.values() for e in p.examples]
-        jobs: dict[str, list[_Job]] = defaultdict(list)
-        for pair in read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", PAIR):
-            # Before the stages before this have run, the class or the image of a pair may be gone.
-            if pair["image_id"] in self._images:
-                jobs[pair["harm_class"]].append(_Job(pair))
-        self._infos = {info.name: info for info in workspace.classes()}
-        known = sorted((self._infos[name] for name in jobs if name in self._infos), key=lambda info: info.id)
-        self.classes = [_OfClass(info, jobs[info.name], Repeats(examples)) for info in known]
+        self._examples = [e.answer["response"] for p in self._prompts.values() for e in p.examples]
+        self._pairs = workspace.stage_dir("label_pairs") / "pairs.parquet"
+        self.infos = {info.name: info for info in workspace.classes()}
+        self.sizes = Counter(row["harm_class"] for row in read_rows(self._pairs, ["harm_class"]))
+        # Before the stages before this have run, the class of a pair may be gone.
+        known = (self.infos[name] for name in self.sizes if name in self.infos)
+        self.classes = sorted(known, key=lambda info: info.id)
 
-    def hangs_on(self, one: _OfClass) -> list[Any]:
+    def _pairs_of(self, info: ClassInfo) -> list[dict[str, Any]]:
+        """Its pairs; before the stages before this have run, the image of one may be gone."""
+        pairs = rows_with(self._pairs, "harm_class", [info.name], PAIR)
+        return [pair for pair in pairs if pair["image_id"] in self._images]
+
+    def hangs_on(self, info: ClassInfo) -> list[Any]:
         """Everything that the responses of a class hang on, beside those of the classes before it."""
-        images = {job.pair["image_id"] for job in one.jobs}
+        pairs = self._pairs_of(info)
+        images = {pair["image_id"] for pair in pairs}
         known: dict[str, list[Any]] = {}
         for image_id in sorted(images):
             image = self._images[image_id]
             known[image_id] = [image[name] for name in IMAGE]
             if self._files is not None:
                 known[image_id] += [self._sha(image_id), self._may_send(image_id)]
-        return [told(one.info), [job.pair for job in one.jobs], known]
+        return [told(info), pairs, known]
 
-    def begin(self, one: _OfClass) -> None:
-        """Leave out pairs that nothing can be asked about."""
+    def begin(self, info: ClassInfo) -> _OfClass:
+        """The pairs of a class, without those that nothing can be asked about."""
+        one = _OfClass(info, [_Job(pair) for pair in self._pairs_of(info)], Repeats(self._examples))
         for job in one.jobs:
             if reason := self._why_not(job):
                 _fail(one, job, reason, job.pair["query"])
+        return one
 
     def go(self, one: _OfClass, taken: Collection[str], ask: Ask) -> None:
         """Ask about every pair of a class, look at the answers, and ask again, as often as params say.
@@ -306,7 +322,7 @@ class _Writing:
         seen = None if self._files is None else self._sha(pair["image_id"])
         asked = Asked(
             pair["pair_id"],
-            self._infos[pair["harm_class"]],
+            self.infos[pair["harm_class"]],
             self._evidence(pair["image_id"]),
             pair["query"],
             image_safe=pair["type"][0] == "S",

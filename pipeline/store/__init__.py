@@ -12,7 +12,16 @@ from pipeline.store.atomic import (
 from pipeline.store.blobs import Blobs, LostBlobError
 from pipeline.store.database import told_as_of_file
 from pipeline.store.hashing import canonical_json, sha256_bytes, sha256_file, sha256_text
-from pipeline.store.tables import Cells, Failures, TableWriter, join_tables, read_rows, row_of, write_rows
+from pipeline.store.tables import (
+    Cells,
+    Failures,
+    TableWriter,
+    join_tables,
+    read_rows,
+    row_of,
+    rows_with,
+    write_rows,
+)
 from pipeline.store.text import printable
 
 __all__ = [
@@ -28,6 +37,7 @@ __all__ = [
     "read_rows",
     "replace_directory",
     "row_of",
+    "rows_with",
     "sha256_bytes",
     "sha256_file",
     "sha256_text",

@@ -20,7 +20,16 @@ from schemas.rows import FAILURES
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Cells", "Failures", "TableWriter", "join_tables", "read_rows", "row_of", "write_rows"]
+__all__ = [
+    "Cells",
+    "Failures",
+    "TableWriter",
+    "join_tables",
+    "read_rows",
+    "row_of",
+    "rows_with",
+    "write_rows",
+]
 
 ROW_GROUP = 100  # rows; more, and readers of image tables run out of memory
 JOINED_GROUP = 10_000  # of tables of words that are put together
@@ -131,6 +140,17 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             yield from file.read_row_group(group, list(columns) if columns else None).to_pylist()
+
+
+def rows_with(
+    path: Path, column: str, values: Iterable[str], columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """The rows whose value in a column is one of these, in their order, all in memory."""
+    chosen = list(columns) if columns else None
+    found: list[dict[str, Any]] = pq.read_table(
+        path, columns=chosen, filters=[(column, "in", list(values))]
+    ).to_pylist()
+    return found
 
 
 def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

@@ -12,15 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import pipeline.label_pairs.stage as label_pairs
+import pipeline.respond.writer as respond
 from benchmarks.rehearsal import ADDED, add_class, calls_of, change_policy, digests, of_class
 from pipeline.stages import STAGES
 from pipeline.template import begin
+from pipeline.workspace import Silent, Workspace
 from tests.conftest import HOLISAFE, REPOSITORY, holisafe
 from tests.scripted import Scripted, scripted
 
@@ -90,6 +94,29 @@ def test_every_row_has_its_neighbours_and_a_response_of_its_own(built: Rehearsal
     responses = built.table("respond", "responses")
     assert {r["pair_id"] for r in responses} == pairs.keys()
     assert len({r["response"] for r in responses}) == len(responses)
+
+
+@pytest.mark.parametrize(
+    ("stage", "tables"),
+    [(label_pairs, list(label_pairs.TABLES)), (respond, ["responses", "calls", "failures"])],
+)
+def test_classes_that_are_made_one_by_one_come_out_as_together(
+    built: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: ModuleType, tables: list[str]
+) -> None:
+    kept = built.root / ".holisafe/parts" / stage.STAGE
+    before = {folder.name for folder in kept.iterdir()}
+    assert len(before) == len(CLASSES)
+    shutil.rmtree(kept)
+    asked = built.server.stats()["requests"]
+    monkeypatch.setattr("pipeline.parts.AT_ONCE", 1)
+    STAGES[stage.STAGE].run(Workspace(built.root), tmp_path, Silent())
+    for table in tables:
+        file = f"{table}.parquet"
+        assert (tmp_path / file).read_bytes() == (built.root / "data" / stage.STAGE / file).read_bytes(), (
+            table
+        )
+    assert {folder.name for folder in kept.iterdir()} == before
+    assert built.server.stats()["requests"] == asked
 
 
 def test_a_build_that_was_killed_ends_with_the_same_bytes(built: Rehearsal, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from pipeline.assemble.figures import figures
+from pipeline.assemble.figures import Tally, figures
 from pipeline.store import sha256_file
 from pipeline.workspace import Workspace
 from schemas.rows import DATASET, VOTE
@@ -210,8 +210,9 @@ def test_the_same_build_gives_the_same_bytes(out: Path, tmp_path: Path) -> None:
 
 
 def test_agreement_is_of_all_that_two_annotators_judged(tmp_path: Path) -> None:
-    def vote(annotator: str, value: str) -> dict[str, Any]:
+    def vote(item: str, annotator: str, value: str) -> dict[str, Any]:
         return {
+            "item_id": item,
             "question": "text_safe",
             "annotator": annotator,
             "family": f"family of {annotator}",
@@ -219,12 +220,14 @@ def test_agreement_is_of_all_that_two_annotators_judged(tmp_path: Path) -> None:
             "value": value,
         }
 
-    votes = {
-        "1": [vote("a", "safe"), vote("b", "safe")],
-        "2": [vote("a", "safe"), vote("b", "unsafe")],
-        "3": [vote("a", "safe")],
-    }
-    found = figures([], {}, votes, set(), Workspace(make_workspace(tmp_path, [RACE])))
+    votes = [
+        vote("1", "a", "safe"),
+        vote("1", "b", "safe"),
+        vote("2", "a", "safe"),
+        vote("2", "b", "unsafe"),
+        vote("3", "a", "safe"),
+    ]
+    found = figures(Tally(), {}, votes, set(), Workspace(make_workspace(tmp_path, [RACE])))
     [pair] = found.pairs["text_safe"]
     assert (pair.a, pair.b, pair.n, pair.raw) == ("a", "b", 2, 0.5)
     assert found.annotators == {"text_safe": {"a": "family of a", "b": "family of b"}}

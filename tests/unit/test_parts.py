@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.parts import Parts, make_again, told
+from pipeline.parts import Parts, make_again, together, told
 from pipeline.store import Failures, join_tables, read_rows, write_rows
 from pipeline.workspace import Workspace
 from schemas.rows import CALLS
@@ -145,3 +145,11 @@ def test_a_part_whose_deletion_was_cut_off_does_not_look_whole(
     with parts(workspace) as some:
         assert some.find(key) is None
     assert not list((workspace / ".holisafe" / "parts" / "respond").iterdir())
+
+
+def test_parts_are_made_together_up_to_a_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.parts.AT_ONCE", 10)
+    sizes = {"a": 4, "b": 6, "c": 1, "d": 30, "e": 2, "f": 8}
+    assert list(together(sizes, sizes)) == [["a", "b"], ["c"], ["d"], ["e", "f"]]
+    assert list(together(["f", "a"], sizes)) == [["f"], ["a"]]
+    assert list(together([], sizes)) == []

@@ -19,6 +19,7 @@ __all__ = [
     "QUERIES",
     "RAW_IMAGES",
     "RESPONSES",
+    "SURPLUS",
     "TEXT_PAIR_LABELS",
     "VOTE",
     "VOTES",
@@ -37,6 +38,9 @@ FAILURES = pa.schema(
     ]
 )
 """What a stage could not use, and why."""
+
+SURPLUS = "surplus not needed"
+"""The reason of a failure that is none: more is drafted than is wanted."""
 
 _ORIGIN = [
     ("image_id", pa.string()),  # sha256 of the bytes received

@@ -2,6 +2,6 @@
 
 from pipeline.anyset.opening import open_anyset
 from pipeline.anyset.problems import LISTED, Problem, Problems
-from pipeline.anyset.table import FIELDS, FURTHER, AnySet
+from pipeline.anyset.table import FIELDS, FURTHER, VOTES, AnySet
 
-__all__ = ["FIELDS", "FURTHER", "LISTED", "AnySet", "Problem", "Problems", "open_anyset"]
+__all__ = ["FIELDS", "FURTHER", "LISTED", "VOTES", "AnySet", "Problem", "Problems", "open_anyset"]

@@ -15,12 +15,13 @@ __all__ = ["open_anyset"]
 HUB = "hub:"
 
 
-def open_anyset(place: str, *, may_be_empty: bool = False) -> AnySet:
+def open_anyset(place: str, *, may_be_empty: bool = False, votes: bool = True) -> AnySet:
     """Open a dataset: ours, a `holisafe_bench.json` or its folder, Parquet, or one of the Hub.
 
     Args:
         place: a file or folder, or `hub:OWNER/NAME`, `hub:OWNER/NAME@REVISION`.
         may_be_empty: whether a dataset without a row is one, too.
+        votes: whether the votes in its rows are wanted.
 
     Raises:
         InputError: when nothing in it can be audited.
@@ -28,9 +29,9 @@ def open_anyset(place: str, *, may_be_empty: bool = False) -> AnySet:
     if place.startswith(HUB):
         snapshot = _fetched(place)
         # Its files are links into the blobs of the dataset in the Hub's cache.
-        opened = _open(snapshot, snapshot.parent.parent / "blobs")
+        opened = _open(snapshot, snapshot.parent.parent / "blobs", votes=votes)
     else:
-        opened = _open(Path(place))
+        opened = _open(Path(place), votes=votes)
     found = replace(opened, place=place)
     if found.rows.empty and not may_be_empty:
         told = "; ".join(
@@ -40,16 +41,16 @@ def open_anyset(place: str, *, may_be_empty: bool = False) -> AnySet:
     return found
 
 
-def _open(path: Path, links_into: Path | None = None) -> AnySet:
+def _open(path: Path, links_into: Path | None = None, *, votes: bool) -> AnySet:
     if path.is_file():
-        return open_parquet(path, [path]) if path.suffix == ".parquet" else open_bench(path)
+        return open_parquet(path, [path], votes=votes) if path.suffix == ".parquet" else open_bench(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     shards = sorted(path.glob("data/**/*.parquet"))
     if not shards and (path / BENCH).is_file():
         return open_bench(path / BENCH, links_into)
     if shards := shards or sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet")):
-        return open_parquet(path, shards)
+        return open_parquet(path, shards, votes=votes)
     raise InputError(f"{path}: neither Parquet files nor {BENCH} here; name a dataset's folder or file")
 
 

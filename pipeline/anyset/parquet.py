@@ -47,24 +47,25 @@ class StoredPictures:
                 yield wanted[path][index], data
 
 
-def open_parquet(place: Path, paths: Sequence[Path]) -> AnySet:
+def open_parquet(place: Path, paths: Sequence[Path], *, votes: bool = True) -> AnySet:
     """Open some files as one dataset, in the order given.
 
     Args:
         place: what was named.
         paths: the files; one whose name begins with or ends in train or test tells the split of its rows.
+        votes: whether the votes in the rows are wanted.
 
     Raises:
         InputError: when a file is damaged or lacks a field.
     """
-    problems, votes = Problems(), _Votes()
+    problems, given = Problems(), _Votes()
     places: dict[str, tuple[Path, int]] = {}
-    rows = checked(_rows(paths, places, votes), problems)
-    return AnySet(str(place), "parquet", rows, votes.table(), StoredPictures(places), problems)
+    rows = checked(_rows(paths, places, given if votes else None), problems)
+    return AnySet(str(place), "parquet", rows, given.table(), StoredPictures(places), problems)
 
 
 def _rows(
-    paths: Sequence[Path], places: dict[str, tuple[Path, int]], votes: _Votes
+    paths: Sequence[Path], places: dict[str, tuple[Path, int]], votes: _Votes | None
 ) -> Iterator[dict[str, Any]]:
     for path in paths:
         try:
@@ -76,7 +77,8 @@ def _rows(
             missing = ", ".join(f for f in FIELDS if f not in names)
             raise InputError(f"{path}: no column {missing}; a dataset has {', '.join(FIELDS)}")
         split = _split(path)
-        plain = [c for c in (*FIELDS, *FURTHER, "votes") if c in names and c != "image"]
+        wanted = (*FIELDS, *FURTHER, *(["votes"] if votes is not None else []))
+        plain = [c for c in wanted if c in names and c != "image"]
         keys = _keys(file, "image_id" in names)
         index = 0
         try:
@@ -85,7 +87,8 @@ def _rows(
                     key = next(keys)
                     if key is not None:
                         places.setdefault(key, (path, index))
-                    votes.take(row.pop("votes", None), key, row.get("query"), row.get("id"))
+                    if votes is not None:
+                        votes.take(row.pop("votes", None), key, row.get("query"), row.get("id"))
                     index += 1
                     yield {"split": split} | row | {"image": key}
         except (pa.ArrowException, OSError) as error:

@@ -35,13 +35,16 @@ def checked(rows: Iterable[Any], problems: Problems) -> pd.DataFrame:
     names = ("row", *FIELDS, *FURTHER)
     columns: dict[str, list[Any]] = {name: [] for name in names}
     seen: set[int] = set()
+    # Rows say the same of their class, source and licence: one text for all of them.
+    same: dict[str, str] = {}
     for number, row in enumerate(rows, 1):
         found = _one(number, row, seen, problems)
         if found is None:
             problems.rows_left_out += 1
             continue
         for name in names:
-            columns[name].append(found.get(name))
+            value = found.get(name)
+            columns[name].append(same.setdefault(value, value) if isinstance(value, str) else value)
     table = pd.DataFrame({name: columns[name] for name in ("row", *FIELDS)})
     table = table.astype({"row": "int64", "id": "int64", "image_safe": bool, "image_safety_label": "int64"})
     for name in FURTHER:

@@ -33,6 +33,14 @@ from schemas.taxonomy import PAIR_TYPES
 __all__ = ["Known", "findings"]
 
 Texts = Mapping[str, str]
+PROBED = (
+    "type", "query", "scene", "contrast_square", "image", "image_safe", "generator", "licence",
+    "source_package", "source_uri",
+)  # fmt: skip
+"""Columns that probes look at."""
+UNSEEN = {"extension": "", "size": "", "bytes": "0"}
+COMPARED = ("query", "image", "split")
+"""Columns in which copies of queries are looked for."""
 MANY = 10_000
 """Rows from which a second process is worth starting."""
 
@@ -110,8 +118,10 @@ def _findings(
     seed: int,
 ) -> dict[str, Any]:
     rows = found.rows
-    guesses = aside.start(probes, _probed(rows, looks, known), seed)
-    queries = aside.start(copies_of_queries, rows, None if against is None else against.rows)
+    # The other process is sent no more of the rows than it looks at.
+    guesses = aside.start(_probes, _some(rows, PROBED), _shown(looks), known.sources, seed)
+    others = None if against is None else _some(against.rows, COMPARED)
+    queries = aside.start(copies_of_queries, _some(rows, COMPARED), others)
     grid = cells(rows, known.wanted)
     sides = rows["split"] if "split" in rows else pd.Series([None] * len(rows))
     texts = known.texts
@@ -189,32 +199,44 @@ def _sides(rows: pd.DataFrame, sides: pd.Series) -> dict[str, frozenset[str]]:
     return {key: frozenset(of) for key, of in on.items()}
 
 
-def _probed(rows: pd.DataFrame, looks: Looks, known: Known) -> list[dict[str, Any]]:
-    """Rows as probes take them; what a dataset does not tell is empty, and so tells nothing."""
+def _some(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    return rows[[name for name in names if name in rows]]
+
+
+def _shown(looks: Looks) -> dict[str, dict[str, str]]:
+    """What can be seen of the origin of each image, by its key."""
+    return {
+        key: {"extension": look.format, "size": f"{look.width}x{look.height}", "bytes": str(look.size)}
+        for key, look in looks.seen.items()
+    }
+
+
+def _probes(
+    rows: pd.DataFrame, shown: Mapping[str, Texts], sources: Mapping[str, Texts], seed: int
+) -> list[Probe]:
+    """The probes of a dataset; what it does not tell is empty, and so tells nothing."""
+    columns = [rows[name] if name in rows else [None] * len(rows) for name in PROBED]
     probed = []
-    for row in rows.to_dict("records"):
-        look = looks.seen.get(row["image"])
-        uri = _said(row.get("source_uri"))
-        shown = {
-            "source_kind": "",
-            "extension": PurePosixPath(uri).suffix.lower() or (look.format if look else ""),
-            "size": f"{look.width}x{look.height}" if look else "",
-            "bytes": str(look.size) if look else "0",
-        } | dict(known.sources.get(row["image"], {}))
+    for values in zip(*columns, strict=True):
+        row = dict(zip(PROBED, values, strict=True))
+        key = row["image"]
+        suffix = PurePosixPath(_said(row["source_uri"])).suffix.lower()
         probed.append(
             {
                 "type": row["type"],
                 "query": row["query"],
-                "scene": _said(row.get("scene")),
+                "scene": _said(row["scene"]),
                 # Rows with one query stay together, as those of a square do.
-                "contrast_square": _said(row.get("contrast_square")) or sha256_text(row["query"]),
-                "image_id": row["image"],
+                "contrast_square": _said(row["contrast_square"]) or sha256_text(row["query"]),
+                "image_id": key,
                 "image_safe": row["image_safe"],
                 **{part: _said(row.get(part)) for part in SOURCE_PARTS},
-                **shown,
+                **shown.get(key, UNSEEN),
+                **({"extension": suffix} if suffix else {}),
+                **sources.get(key, {}),
             }
         )
-    return probed
+    return probes(probed, seed)
 
 
 def _said(value: Any) -> str:

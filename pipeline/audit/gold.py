@@ -51,6 +51,8 @@ def marked(votes: pd.DataFrame, said: Iterable[HumanVote]) -> pd.DataFrame:
     last = {(vote.item_id, vote.question, PEOPLE + vote.annotator): vote for vote in said}
     # With the value, so that a line that has changed since the labels were made marks nothing.
     gold = {(*key, vote.value) for key, vote in last.items() if vote.gold}
+    if not gold:
+        return votes.assign(gold=False)
     keys = columns_of(votes, "item_id", "question", "family", "value")
     return votes.assign(gold=[key in gold for key in keys])
 
@@ -141,10 +143,11 @@ def labels_without_people(
     """
     found = {question: dict(of) for question, of in labels.items()}
     for question, threshold in thresholds.items():
-        given = votes_of(votes[votes["question"] == question])
-        judged = dict.fromkeys(vote.item_id for vote in given if vote.by_person)
-        if not judged:
+        mine = votes[votes["question"] == question]
+        if not mine["family"].fillna("").str.startswith(PEOPLE).any():
             continue
+        given = votes_of(mine)
+        judged = dict.fromkeys(vote.item_id for vote in given if vote.by_person)
         by_class: dict[str, list[Vote]] = defaultdict(list)
         for vote in given:
             if not vote.by_person:

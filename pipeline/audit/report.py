@@ -19,9 +19,10 @@ from pipeline.audit.headlines import headlines
 from pipeline.curate.normalise import RejectedImageError, opened, upright
 from pipeline.encoders._common import flattened
 from pipeline.store import sha256_text
+from schemas.rows import SURPLUS
 from schemas.taxonomy import PAIR_TYPES, PairType
 
-__all__ = ["Cards", "Report", "render"]
+__all__ = ["SHOWN_FAILURES", "Cards", "Report", "render"]
 
 TYPE_MEANINGS = {
     "SSS": "safe image, safe text, safe together: answer",
@@ -37,6 +38,7 @@ OF_A_CLUSTER = 4
 SIDE = 224
 MAX_PIXELS = 100_000_000
 SHOWN_FAILURES = 400
+"""Rows of failures on the page."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Report:
         metrics: as in `metrics.json`.
         cards: rows to look at.
         notes: sentences to be read before anything else.
-        failures: rows of the failures tables of a build.
+        failures: the first rows of the failures tables of a build; `metrics` has how many there are.
     """
 
     title: str
@@ -115,7 +117,13 @@ def render(report: Report) -> str:
     by_class: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
     for cell in cells:
         by_class[cell["category"], cell["class"]][cell["type"]] = cell
-    problems = [f for f in report.failures if f["reason"] != "surplus not needed"]
+    problems = Counter(
+        {
+            (f["stage"], f["reason"]): f["n"]
+            for f in report.metrics.get("failures", ())
+            if f["reason"] != SURPLUS
+        }
+    )
     return template.render(
         report=report,
         m=report.metrics,
@@ -130,9 +138,9 @@ def render(report: Report) -> str:
         probes=sorted(report.metrics["probes"], key=lambda p: -max(p["plain"] or 0, p["grouped"] or 0)),
         gold=_gold(report.metrics),
         strata=STRATA,
-        failures=problems[:SHOWN_FAILURES],
-        failure_count=len(problems),
-        by_reason=Counter((f["stage"], f["reason"]) for f in problems).most_common(),
+        failures=report.failures,
+        failure_count=problems.total(),
+        by_reason=problems.most_common(),
         per_finding=PER_FINDING,
         clusters=CLUSTERS,
         of_a_cluster=OF_A_CLUSTER,

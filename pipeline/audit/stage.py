@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pipeline.anyset import AnySet, open_anyset
+from pipeline.anyset import VOTES, AnySet, open_anyset
 from pipeline.audit.embeddings import kept_embeddings
 from pipeline.audit.findings import Known, findings
 from pipeline.audit.gold import labels_without_people, marked
 from pipeline.audit.leaks import masked, near_images, near_queries_across
-from pipeline.audit.report import Cards, Report, render
+from pipeline.audit.report import SHOWN_FAILURES, Cards, Report, render
 from pipeline.cells import quotas_of
 from pipeline.intervals import wilson
 from pipeline.stages import STAGES
@@ -27,7 +27,7 @@ from pipeline.store import read_rows, sha256_text, write_json, write_text
 from pipeline.synthesize.squares import row_id_of
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import load_reviews
-from schemas.rows import CLASS_NONE
+from schemas.rows import CLASS_NONE, SURPLUS
 from schemas.taxonomy import PAIR_TYPES
 
 __all__ = ["run"]
@@ -45,10 +45,16 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
     folder = workspace.stage_dir("assemble")
     # Called as everybody's workspace calls it, so that the same build gives the same bytes anywhere.
     found = replace(
-        open_anyset(str(folder), may_be_empty=True), place=folder.relative_to(workspace.root).as_posix()
+        open_anyset(str(folder), may_be_empty=True, votes=False),
+        place=folder.relative_to(workspace.root).as_posix(),
     )
     votes = _votes(workspace)
-    failures = list(_failures(workspace))
+    failed: Counter[tuple[str, str]] = Counter()
+    told: list[dict[str, str]] = []
+    for failure in _failures(workspace):
+        failed[failure["stage"], failure["reason"]] += 1
+        if failure["reason"] != SURPLUS and len(told) < SHOWN_FAILURES:
+            told.append(failure)
     images = _images(workspace, set(found.rows["image"]))
     known = replace(
         _known(workspace, images, votes),
@@ -56,26 +62,27 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         looks=workspace.state / "parts" / "audit" / f"looks-{STAGES['audit'].version}.parquet",
     )
     metrics = findings(replace(found, votes=votes), progress, known=known)
-    metrics |= _of_a_build(workspace, found, images, failures)
+    metrics |= _of_a_build(workspace, found, images, failed)
     write_json(out / "metrics.json", metrics)
     _write_plots(out / "plots", workspace, metrics["cells"], metrics["agreement"])
     params, taxonomy = workspace.params, workspace.taxonomy
     notes = [f"Policy {taxonomy.policy_version}."] + ([DEMO] if params.tier == "demo" else [])
-    cards = Cards.of(found, metrics)
-    write_text(out / "index.html", render(Report("Audit of the dataset", metrics, cards, notes, failures)))
+    # A vote on the class says nothing of the labels of a row.
+    in_rows = votes[~votes["question"].str.endswith("_class")].drop(columns="gold")
+    cards = Cards.of(replace(found, votes=in_rows), metrics)
+    write_text(out / "index.html", render(Report("Audit of the dataset", metrics, cards, notes, told)))
 
 
 def _of_a_build(
     workspace: Workspace,
     found: AnySet,
     images: dict[str, dict[str, Any]],
-    failures: list[dict[str, str]],
+    failed: Counter[tuple[str, str]],
 ) -> dict[str, Any]:
     """What the tables of the build say beside the dataset."""
-    by_stage = Counter((f["stage"], f["reason"]) for f in failures)
     return {
         "acceptance": _acceptance(workspace),
-        "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(by_stage.items())],
+        "failures": [{"stage": s, "reason": r, "n": n} for (s, r), n in sorted(failed.items())],
         "ssu_unverified": int(found.rows["ssu_unverified"].sum()) if "ssu_unverified" in found.rows else 0,
         "leaks": _leaks(workspace, found.rows, images),
     }
@@ -84,7 +91,7 @@ def _of_a_build(
 def _votes(workspace: Workspace) -> pd.DataFrame:
     """All votes, also on what was not kept, with `gold`; a pair is called by the id of its row."""
     tables = [
-        pq.read_table(workspace.stage_dir(stage) / "votes.parquet").to_pandas()
+        pq.read_table(workspace.stage_dir(stage) / "votes.parquet", columns=list(VOTES)).to_pandas()
         for stage in ("label_images", "label_pairs")
     ]
     classes = frozenset(info.name for info in workspace.taxonomy.classes())
@@ -105,32 +112,37 @@ def _failures(workspace: Workspace) -> Iterator[dict[str, str]]:
 
 def _outcomes(workspace: Workspace) -> dict[str, dict[str, str]]:
     """The label each item was given, by question."""
-    images = list(read_rows(workspace.stage_dir("label_images") / "labels.parquet"))
-    pairs = list(read_rows(workspace.stage_dir("label_pairs") / "labels.parquet"))
     word = {True: CLASS_NONE, False: "unsafe"}
-    return {
-        "image_safe": {r["image_id"]: word[r["image_safe"]] for r in images},
-        "image_class": {r["image_id"]: CLASS_NONE if r["image_safe"] else r["image_class"] for r in images},
-        "text_safe": {r["item_id"]: word[r["safe"]] for r in pairs if r["question"] == "text_safe"},
-        "pair_safe": {
-            str(row_id_of(r["item_id"])): word[r["safe"]] for r in pairs if r["question"] == "pair_safe"
-        },
-    }
+    found: dict[str, dict[str, str]] = {"image_safe": {}, "image_class": {}, "text_safe": {}, "pair_safe": {}}
+    for row in read_rows(workspace.stage_dir("label_images") / "labels.parquet"):
+        safe = row["image_safe"]
+        found["image_safe"][row["image_id"]] = word[safe]
+        found["image_class"][row["image_id"]] = CLASS_NONE if safe else row["image_class"]
+    for row in read_rows(
+        workspace.stage_dir("label_pairs") / "labels.parquet", ["item_id", "question", "safe"]
+    ):
+        item = str(row_id_of(row["item_id"])) if row["question"] == "pair_safe" else row["item_id"]
+        found[row["question"]][item] = word[row["safe"]]
+    return found
 
 
 def _classes(workspace: Workspace) -> dict[str, dict[str, str]]:
     """The class of each item, by question: the one with whose votes its label was estimated."""
+    names = {info.name: info.name for info in workspace.taxonomy.classes()}
     images = read_rows(workspace.stage_dir("curate") / "images.parquet", ["image_id", "intended_class"])
-    drafts = list(
-        read_rows(workspace.stage_dir("synthesize") / "queries.parquet", ["pair_id", "query", "harm_class"])
+    drafts = read_rows(
+        workspace.stage_dir("synthesize") / "queries.parquet", ["pair_id", "query", "harm_class"]
     )
     texts: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for row in drafts:
-        texts.setdefault(sha256_text(row["query"]), row["harm_class"])
+        name = names[row["harm_class"]]
+        texts.setdefault(sha256_text(row["query"]), name)
+        pairs[str(row_id_of(row["pair_id"]))] = name
     return {
-        "image_safe": {row["image_id"]: row["intended_class"] for row in images},
+        "image_safe": {row["image_id"]: names[row["intended_class"]] for row in images},
         "text_safe": texts,
-        "pair_safe": {str(row_id_of(row["pair_id"])): row["harm_class"] for row in drafts},
+        "pair_safe": pairs,
     }
 
 
@@ -138,7 +150,7 @@ def _acceptance(workspace: Workspace) -> dict[str, dict[str, float | int]]:
     """Of the drafted pairs that were judged, how many were kept, by intended type."""
     lost: Counter[str] = Counter()
     for failure in read_rows(workspace.stage_dir("label_pairs") / "failures.parquet"):
-        if failure["reason"] != "surplus not needed":
+        if failure["reason"] != SURPLUS:
             lost[failure["item_id"]] += 1
     kept = {
         r["pair_id"] for r in read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", ["pair_id"])
@@ -224,7 +236,9 @@ def _images(workspace: Workspace, used: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _leaks(workspace: Workspace, table: pd.DataFrame, images: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    rows = [{**row, "image_id": row["image"]} for row in table.to_dict("records")]
+    names = ("image", "query", "split", "scene")
+    columns = (table[name] if name in table else [None] * len(table) for name in names)
+    rows = [dict(zip(("image_id", *names[1:]), row, strict=True)) for row in zip(*columns, strict=True)]
     sides: dict[str, set[str]] = defaultdict(set)
     groups: dict[str, set[str]] = defaultdict(set)
     for row in rows:

@@ -47,7 +47,7 @@ from pipeline.store import (
 from pipeline.synthesize.stage import planned_squares
 from pipeline.workspace import Progress, Workspace
 from schemas.reviews import REVIEWS
-from schemas.rows import FAILURES, PAIRS, PROOFS, TEXT_PAIR_LABELS, VOTES
+from schemas.rows import FAILURES, PAIRS, PROOFS, SURPLUS, TEXT_PAIR_LABELS, VOTES
 from schemas.taxonomy import PairType
 
 __all__ = ["pair_items", "requests", "run", "text_item"]
@@ -216,7 +216,7 @@ def _make(
     for row in alone:
         failures.add(row["pair_id"], row["scene"], "neighbour missing", row["query"])
     for row in [*surplus, *(r for r in drafts if r["pair_id"] not in judged)]:
-        failures.add(row["pair_id"], row["scene"], "surplus not needed", row["query"])
+        failures.add(row["pair_id"], row["scene"], SURPLUS, row["query"])
     of_item = {row["pair_id"]: part_of[row["harm_class"]] for row in drafts}
     for row in drafts:
         of_item.setdefault(sha256_text(row["query"]), part_of[row["harm_class"]])

@@ -1,19 +1,18 @@
-"""How time and memory of whole builds grow with the pairs, and what a hundred thousand of them would take.
+"""How time and memory of whole builds grow with the pairs, up to a hundred thousand of them.
 
-    python -m benchmarks.growth [--scale 0.128 0.385 1.285] [--work DIR] [--out FILE]
+    python -m benchmarks.growth [--scale 0.128 0.385 1.285 6.43] [--work DIR] [--out FILE]
 
-Builds of the profile `rehearsal`, its quotas and cards times each `--scale`: about 2,000, 6,000 and 20,000
-pairs. A scripted endpoint answers for every model, so what is measured is the pipeline and no model. Each
-build begins in an empty folder with DVC, and runs in a process of its own. Memory is what its processes
-held, sampled five times a second, with a page that two of them share counted for both. What a stage did
-not take itself is Prefect, DVC, hashing what it left, and starting.
+Builds of the profile `rehearsal`, its quotas and cards times each `--scale`: about 2,000, 6,000, 20,000 and
+100,000 pairs. A scripted endpoint answers for every model, so what is measured is the pipeline and no model.
+Each build begins in an empty folder with DVC, and runs in a process of its own. Memory is what its processes
+held, sampled five times a second, with a page that two of them share counted for both; of a stage it is the
+most while it ran. What no stage took is Prefect, DVC, hashing what stages left, and starting.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import signal
@@ -30,8 +29,7 @@ from benchmarks.surroundings import environment, resident
 from pipeline.store import write_json
 
 Result = dict[str, Any]
-SCALES = (0.128, 0.385, 1.285)
-TARGET = 100_000
+SCALES = (0.128, 0.385, 1.285, 6.43)
 HOURS, MEGABYTES, OVERHEAD, GROWTH = 3.0, 2000, 0.10, 1.15
 SAMPLE_S = 0.2
 
@@ -43,20 +41,24 @@ def with_dvc(root: Path) -> Path:
     return root
 
 
-def stages_of(root: Path) -> dict[str, float]:
-    """Seconds that each stage took by its own account."""
-    records = sorted((root / ".holisafe" / "stages").glob("*.json"))
-    return {record.stem: float(json.loads(record.read_text())["seconds"]) for record in records}
+def stages_of(root: Path) -> dict[str, tuple[float, float]]:
+    """Seconds that each stage took by its own account, and when it was done."""
+    records = sorted((root / ".holisafe" / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return {
+        record.stem: (float(json.loads(record.read_text())["seconds"]), record.stat().st_mtime)
+        for record in records
+    }
 
 
 def measured(root: Path) -> Result:
-    """Build a workspace; its time, its stages' times, and the most memory of one process and of all.
+    """Build a workspace; its time, and the most memory of one process and of all, also stage by stage.
 
     Raises:
         SystemExit: when the build fails.
     """
     log = root / "build.log"
-    one = together = 0
+    one = 0
+    held: list[tuple[float, int]] = []
     began = time.monotonic()
     with log.open("w") as said:
         # A session of its own, so that all processes of the build are found, and no other.
@@ -65,8 +67,9 @@ def measured(root: Path) -> Result:
         )
         try:
             while build.poll() is None:
-                held = list(resident(build.pid))
-                one, together = max([one, *held]), max(together, sum(held))
+                pages = list(resident(build.pid))
+                one = max([one, *pages])
+                held.append((time.time(), sum(pages)))
                 with suppress(subprocess.TimeoutExpired):
                     build.wait(SAMPLE_S)
         finally:
@@ -82,28 +85,16 @@ def measured(root: Path) -> Result:
         "seconds": seconds,
         "ms_per_pair": 1000 * seconds / pairs,
         "peak_one_mb": one * page,
-        "peak_mb": together * page,
-        "stages": stages,
-        "overhead": 1 - sum(stages.values()) / seconds,
+        "peak_mb": max(pages for _, pages in held) * page,
+        "stages": {
+            name: {
+                "seconds": took,
+                "peak_mb": max((p for at, p in held if done - took <= at <= done), default=0) * page,
+            }
+            for name, (took, done) in stages.items()
+        },
+        "overhead": 1 - sum(took for took, _ in stages.values()) / seconds,
     }
-
-
-def hours_of(pairs: int, sizes: Sequence[Result]) -> float:
-    """Hours for so many pairs, from the two largest builds.
-
-    Time grows on as it grew between the two, but never by less than in proportion: what starting costs
-    would make a small build flatter a large one.
-    """
-    *_, before, last = sizes
-    grew = math.log(last["seconds"] / before["seconds"]) / math.log(last["pairs"] / before["pairs"])
-    return float(last["seconds"] * (pairs / last["pairs"]) ** max(1.0, grew) / 3600)
-
-
-def megabytes_of(pairs: int, sizes: Sequence[Result]) -> float:
-    """Memory of all processes for so many pairs, by the straight line through the two largest builds."""
-    *_, before, last = sizes
-    per_pair = (last["peak_mb"] - before["peak_mb"]) / (last["pairs"] - before["pairs"])
-    return float(last["peak_mb"] + max(0.0, per_pair) * (pairs - last["pairs"]))
 
 
 def summary(sizes: Sequence[Result]) -> Result:
@@ -113,8 +104,8 @@ def summary(sizes: Sequence[Result]) -> Result:
         "sizes": list(sizes),
         "largest": large,
         "per_pair_ratio": large["ms_per_pair"] / small["ms_per_pair"],
-        f"hours_of_{TARGET}": hours_of(TARGET, sizes),
-        f"mb_of_{TARGET}": megabytes_of(TARGET, sizes),
+        "hours": large["seconds"] / 3600,
+        "memory_ratio": large["peak_mb"] / small["peak_mb"],
     }
 
 
@@ -143,9 +134,8 @@ def main() -> int:
     bounds = {
         f"time for a pair grows by {GROWTH - 1:.0%} at most": report["per_pair_ratio"] <= GROWTH,
         f"at most {MEGABYTES} MB": large["peak_mb"] <= MEGABYTES,
-        f"at most {MEGABYTES} MB for {TARGET:,} pairs": report[f"mb_of_{TARGET}"] <= MEGABYTES,
         f"at most {OVERHEAD:.0%} outside of stages": large["overhead"] <= OVERHEAD,
-        f"{TARGET:,} pairs in {HOURS:g} hours": report[f"hours_of_{TARGET}"] <= HOURS,
+        f"the largest in {HOURS:g} hours": report["hours"] <= HOURS,
     }
     for bound, holds in bounds.items():
         print("ok  " if holds else "MISS", bound)

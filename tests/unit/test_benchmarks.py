@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from benchmarks.__main__ import HISTORY, main, put_table
 from benchmarks.dedup.__main__ import beside
 from benchmarks.entries import DATA, ENTRIES, Entry, Metric, Points, at, bound_of, held
-from benchmarks.growth import hours_of, megabytes_of, stages_of, summary
+from benchmarks.growth import stages_of, summary
 from benchmarks.history import (
     BEGIN,
     COLUMNS,
@@ -297,27 +298,21 @@ def built(pairs: int, seconds: float) -> dict[str, Any]:
     return {"pairs": pairs, "seconds": seconds, "ms_per_pair": 1000 * seconds / pairs, "peak_mb": 700.0}
 
 
-def test_hours_grow_at_least_in_proportion() -> None:
-    assert hours_of(100_000, [built(1000, 36), built(2000, 40)]) == pytest.approx(40 * 50 / 3600)
-    assert hours_of(100_000, [built(1000, 10), built(10_000, 1000)]) == pytest.approx(1000 * 100 / 3600)
-
-
-def test_memory_goes_on_as_it_grew_between_the_two_largest_builds() -> None:
-    sizes = [built(1000, 10) | {"peak_mb": 700}, built(3000, 30) | {"peak_mb": 800}]
-    assert megabytes_of(100_000, sizes) == pytest.approx(800 + 97_000 * 100 / 2000)
-    assert megabytes_of(100_000, [sizes[1], built(4000, 40) | {"peak_mb": 790}]) == 790
-
-
 def test_growth_is_that_of_the_largest_beside_the_smallest() -> None:
-    found = summary([built(1000, 30), built(3000, 80), built(10_000, 330)])
+    found = summary([built(1000, 30), built(3000, 80), built(10_000, 330) | {"peak_mb": 1400.0}])
     assert found["per_pair_ratio"] == pytest.approx(1.1)
     assert found["largest"]["pairs"] == 10_000
+    assert found["hours"] == pytest.approx(330 / 3600)
+    assert found["memory_ratio"] == 2
 
 
-def test_stages_tell_their_own_seconds(tmp_path: Path) -> None:
-    (tmp_path / ".holisafe" / "stages").mkdir(parents=True)
-    (tmp_path / ".holisafe" / "stages" / "curate.json").write_text('{"seconds": 1.5}')
-    assert stages_of(tmp_path) == {"curate": 1.5}
+def test_stages_tell_their_own_seconds_in_the_order_they_were_done(tmp_path: Path) -> None:
+    folder = tmp_path / ".holisafe" / "stages"
+    folder.mkdir(parents=True)
+    for name, seconds, done in (("audit", 2.5, 1_000_020), ("curate", 1.5, 1_000_010)):
+        (folder / f"{name}.json").write_text(f'{{"seconds": {seconds}}}')
+        os.utime(folder / f"{name}.json", (done, done))
+    assert list(stages_of(tmp_path).items()) == [("curate", (1.5, 1_000_010)), ("audit", (2.5, 1_000_020))]
 
 
 def test_dedup_is_held_beside_the_best_peer() -> None:

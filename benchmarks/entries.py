@@ -296,7 +296,7 @@ ENTRIES: tuple[Entry, ...] = (
             size="pairs",
         ),
         quick=("--scale", "0.01", "0.02"),
-        limit_s=7200,
+        limit_s=4 * 3600,
     ),
     Entry(
         "rehearsal",

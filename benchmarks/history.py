@@ -214,7 +214,7 @@ def draw(lines: Sequence[Line], path: Path) -> bool:
                 axis.plot(sizes, values, marker="o", label=label)
             axis.set(title=entry, xlabel=of, xscale="log", yscale="log")
             axis.grid(alpha=0.3)
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

@@ -105,7 +105,9 @@ def make_again(folder: Path) -> None:
     (folder / AGAIN).touch()
 
 
-def together(names: Iterable[Name], sizes: Mapping[Name, int]) -> Iterator[list[Name]]:
+def together(
+    names: Iterable[Name], sizes: Mapping[Name, int], *, all_at_once: bool = False
+) -> Iterator[list[Name]]:
     """Parts that are made together: as many as have no more than `AT_ONCE` rows, or one that has more.
 
     Together, so that an endpoint has enough to do; no more, so that memory does not grow with the build.
@@ -113,10 +115,12 @@ def together(names: Iterable[Name], sizes: Mapping[Name, int]) -> Iterator[list[
     Args:
         names: of the parts, in their order.
         sizes: the rows of each.
+        all_at_once: whether they are made together whatever their number: a batch may take a day, and one
+            should not wait for another.
     """
     some: list[Name] = []
     for name in names:
-        if some and sum(sizes[each] for each in (*some, name)) > AT_ONCE:
+        if some and not all_at_once and sum(sizes[each] for each in (*some, name)) > AT_ONCE:
             yield some
             some = []
         some.append(name)

@@ -349,6 +349,7 @@ def _write_shards(
                     known[name] = [key, sha256_file(out / name)]
                 progress.advance(len(part))
                 yield from part
+        del rows, members, part  # else they are there while the next are made
     write_json(index, known)
 
 

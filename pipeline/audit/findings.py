@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.anyset import AnySet
-from pipeline.audit.ballots import ballots, items_of, labels_of
+from pipeline.audit.ballots import ballots, columns_of, items_of, labels_of
 from pipeline.audit.contents import over_refusal, personal, responses
 from pipeline.audit.contrast import contrast
 from pipeline.audit.coverage import balance, cells, classes_of
@@ -215,9 +215,8 @@ def _probes(
     rows: pd.DataFrame, shown: Mapping[str, Texts], sources: Mapping[str, Texts], seed: int
 ) -> list[Probe]:
     """The probes of a dataset; what it does not tell is empty, and so tells nothing."""
-    columns = [rows[name] if name in rows else [None] * len(rows) for name in PROBED]
     probed = []
-    for values in zip(*columns, strict=True):
+    for values in columns_of(rows, *PROBED):
         row = dict(zip(PROBED, values, strict=True))
         key = row["image"]
         suffix = PurePosixPath(_said(row["source_uri"])).suffix.lower()

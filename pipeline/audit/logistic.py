@@ -72,13 +72,11 @@ class TextModel:
         kinds, place = np.unique(terms.kind[rows], return_inverse=True)
         ones, all_ = np.bincount(place, labels), np.bincount(place)
         n, width = len(kinds), len(terms.names)
-        row, column, _ = terms.of(kinds)
-        seen = np.bincount(column, all_[row], width)
+        seen = _seen(terms, kinds, all_, width)
         # A word of too few rows weighs nothing.
         self._idf = np.where(seen >= LEAST_ROWS_OF_A_WORD, np.log((1 + len(rows)) / (1 + seen)) + 1, 0)
-        row, column, value = self._matrix(kinds)
         unsafe, weight = _weights(ones.astype(np.float64), all_.astype(np.float64), float(labels.mean()))
-        times = _Sparse(row, column, value, n)
+        times = _Sparse(*self._matrix(kinds), n)
         # A row has length 1 and a constant beside: the loss curves by no more than weight / 2 for each.
         step = 1 / (0.5 * weight.sum() + RIDGE)
         w, self._b = _descend(times.width, times.forward, times.back, unsafe, weight, lambda g: step * g)
@@ -99,6 +97,12 @@ class TextModel:
         row, column, value = self._matrix(kinds)
         z = np.asarray(np.bincount(row, value * self.w[column], len(kinds)), np.float64) + self._b
         return _sigmoid(z)[place]
+
+
+def _seen(terms: Terms, kinds: Ints, times: Ints, width: int) -> Floats:
+    """In how many rows each term is, of kinds that occur so often."""
+    row, column, _ = terms.of(kinds)
+    return np.asarray(np.bincount(column, times[row], width), np.float64)
 
 
 class NumberModel:

@@ -93,7 +93,8 @@ class Report:
         metrics: as in `metrics.json`.
         cards: rows to look at.
         notes: sentences to be read before anything else.
-        failures: the first rows of the failures tables of a build; `metrics` has how many there are.
+        failures: rows of the failures tables of a build without what was surplus, the first `SHOWN_FAILURES`;
+            `metrics` has how many there are.
     """
 
     title: str

@@ -89,7 +89,8 @@ def run(workspace: Workspace, out: Path, progress: Progress) -> None:
         new = {names: key for names, key in keys.items() if parts.find(key) is None}
         if new:
             with open_panel(workspace, STAGE) as panel:
-                for some in together(new, sizes):
+                batches = any(voter.terms.batch for voter in panel.voters.values())
+                for some in together(new, sizes, all_at_once=batches):
                     _make(workspace, parts, panel, {names: new[names] for names in some}, people, progress)
         made = dict(zip(keys, parts.all(list(keys.values())), strict=True))
         write_rows(out / "pairs.parquet", PAIRS, _in_order(drafts, made))

@@ -147,7 +147,8 @@ def write_responses(workspace: Workspace, out: Path, failures: Failures, progres
         def ask(jobs: Sequence[_Job]) -> list[Answer | None]:
             return writing.asked(jobs, progress)
 
-        new = together([name for name, key in keys.items() if parts.find(key) is None], writing.sizes)
+        missing = [name for name, key in keys.items() if parts.find(key) is None]
+        new = together(missing, writing.sizes, all_at_once=voter.terms.batch)
         begun: dict[str, _OfClass] = {}
         taken: set[str] = set()
         for info in writing.classes:

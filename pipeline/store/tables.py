@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.store.text import printable
@@ -147,9 +148,16 @@ def rows_with(
 ) -> list[dict[str, Any]]:
     """The rows whose value in a column is one of these, in their order, all in memory."""
     chosen = list(columns) if columns else None
-    found: list[dict[str, Any]] = pq.read_table(
-        path, columns=chosen, filters=[(column, "in", list(values))]
-    ).to_pylist()
+    wanted = pa.array(list(values), pa.string())
+    found: list[dict[str, Any]] = []
+    # Not by a filter of read_table, which reads ahead on all cores and keeps much of it.
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            value = file.read_row_group(group, [column], use_threads=False)[column]
+            are_wanted = pc.is_in(value, value_set=wanted)
+            if pc.any(are_wanted).as_py():
+                rows = file.read_row_group(group, chosen, use_threads=False)
+                found += rows.filter(are_wanted).to_pylist()
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -113,6 +114,8 @@ class Build:
 
         Workers are the build's own, or those of a cluster that stands already.
         """
+        # Of a build that was stopped: it would look as if curate were under way already.
+        shutil.rmtree(self.root / ".holisafe/partial", ignore_errors=True)
         before = self.server.stats()["requests"]
         build = self.begun(**environment)
         seen: set[psutil.Process] = set()

@@ -153,3 +153,4 @@ def test_parts_are_made_together_up_to_a_number_of_rows(monkeypatch: pytest.Monk
     assert list(together(sizes, sizes)) == [["a", "b"], ["c"], ["d"], ["e", "f"]]
     assert list(together(["f", "a"], sizes)) == [["f"], ["a"]]
     assert list(together([], sizes)) == []
+    assert list(together(sizes, sizes, all_at_once=True)) == [list(sizes)]

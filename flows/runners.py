@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipeline.extras import needs
@@ -235,6 +236,9 @@ def _each(function: Callable[[T], R], some: list[T], versions: Mapping[str, str]
 class _Ray:
     def __init__(self, address: str | None, workers: int | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if address is not None and _has_token():
+            # Ray shows its token only if told to; a cluster that asks for none takes it all the same.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         import ray
 
         self._ray: Any = ray
@@ -299,6 +303,12 @@ class _Ray:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether there is a token for clusters of Ray, where it looks for one."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def _called(function: Callable[..., R], *arguments: object) -> R:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -170,6 +171,14 @@ class Cluster:
 
     def __init__(self, home: Path) -> None:
         self._home, self._programs = home, list[psutil.Popen]()
+        # Ray asks for a token where `ray start` finds one; whoever else joins is told to show it.
+        self.token = home / "token"
+        self.token.write_text(secrets.token_hex(32))
+        self._environment = os.environ | {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+        }
 
     def start(self, *command: str, says: str) -> None:
         """Start one, and wait until it says that it runs."""
@@ -177,7 +186,7 @@ class Cluster:
         with log.open("wb") as told:
             program = psutil.Popen(
                 [Path(sys.executable).with_name(command[0]), *command[1:]], cwd=self._home, stdout=told,
-                stderr=told, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}, start_new_session=True,
+                stderr=told, env=self._environment, start_new_session=True,
             )  # fmt: skip
         self._programs.append(program)
         while says not in log.read_text():
@@ -346,6 +355,7 @@ def test_on_a_cluster_that_stands_with_ctrl_c_calls_in_postgresql_and_images_on_
     with bucket_of("shared") as bucket, cluster_of(name) as (cluster, address):
         blobs = {"HOLISAFE_BLOBS": "s3://shared/blobs", "AWS_ENDPOINT_URL": bucket.url}
         place = {"HOLISAFE_CALLS": calls, **blobs, **KEYS}
+        place["RAY_AUTH_TOKEN_PATH"] = str(cluster.token)
         build = Build(tmp_path / "there", server, runner=name, address=address, workers=2)
         build.stopped(works, cluster, **place)
         build.run(works, cluster, **place)

@@ -77,6 +77,9 @@ def _image(number: int, names: list[str]) -> Row:
         "intended_class": name,
         "intended_safe": safe,
         "redistributable": "yes",
+        "retrieved_at": "2026-11-30T12:00:00+00:00",
+        "width": 640,
+        "height": 480,
         "caption": "what is to be seen " * 6,
         "split": SIDES[number % len(SIDES)],
     }

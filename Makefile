@@ -34,7 +34,7 @@ faults: install-dev models
 wheel: install-dev
 	$(BIN)/python tests/verify/wheel.py
 
-# Everything that is measured (docs/performance.md), on a machine that does nothing else: two hours.
+# Everything that is measured (docs/performance.md), on a machine that does nothing else: an hour and a half.
 # With BENCH='--only engine' some of it.
 BENCH := --history
 bench: install-dev models

@@ -32,7 +32,7 @@ from pipeline.store import (
 from pipeline.synthesize.squares import row_id_of
 from pipeline.workspace import Progress, Workspace
 from schemas.rows import CLASS_NONE, DATASET, VOTE
-from schemas.taxonomy import Taxonomy
+from schemas.taxonomy import ClassInfo, Taxonomy
 
 __all__ = ["BENCH_FIELDS", "run"]
 
@@ -81,7 +81,7 @@ class _Place:
     id: int
     image_id: str
     path: str
-    split: str
+    info: ClassInfo
 
 
 Places = dict[tuple[str, str], dict[str, _Place]]
@@ -133,7 +133,7 @@ def _places(workspace: Workspace, images: _Images, failures: Failures) -> Places
     answered = {
         r["pair_id"] for r in read_rows(workspace.stage_dir("respond") / "responses.parquet", ["pair_id"])
     }
-    columns = ["pair_id", "image_id", "harm_class", "type", "split", "scene"]
+    columns = ["pair_id", "image_id", "harm_class", "type", "scene"]
     pairs = [
         pair
         for pair in read_rows(workspace.stage_dir("label_pairs") / "pairs.parquet", columns)
@@ -155,8 +155,7 @@ def _places(workspace: Workspace, images: _Images, failures: Failures) -> Places
         ids[row_id] = pair["pair_id"]
         # HoliSafe: a row's category follows its image's folder, in SUU rows the harm in the text.
         info = workspace.taxonomy.by_name(pair["harm_class"] if pair["type"] == "SUU" else folder)
-        place = _Place(row_id, pair["image_id"], path, pair["split"])
-        places[info.category, info.name][pair["pair_id"]] = place
+        places[info.category, info.name][pair["pair_id"]] = _Place(row_id, pair["image_id"], path, info)
     return places
 
 
@@ -236,15 +235,13 @@ def _row(
 ) -> dict[str, Any]:
     taxonomy = workspace.taxonomy
     image, label = images.known[place.image_id], images.labels[place.image_id]
-    name = pair["harm_class"] if pair["type"] == "SUU" else _folder(images, place.image_id)
-    info = taxonomy.by_name(name)
     return {
         "id": place.id,
         "image": {"bytes": None, "path": place.path},
         "query": pair["query"],
         "type": pair["type"],
-        "category": info.category,
-        "subcategory": info.name,
+        "category": place.info.category,
+        "subcategory": place.info.name,
         "image_safe": label["image_safe"],
         "image_safety_label": 0 if label["image_safe"] else taxonomy.by_name(label["image_class"]).id,
         "grade_image": pair["grade_image"],

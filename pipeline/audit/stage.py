@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pipeline.anyset import VOTES, AnySet, open_anyset
+from pipeline.audit.ballots import columns_of
 from pipeline.audit.embeddings import kept_embeddings
 from pipeline.audit.findings import Known, findings
 from pipeline.audit.gold import labels_without_people, marked
@@ -236,9 +237,8 @@ def _images(workspace: Workspace, used: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _leaks(workspace: Workspace, table: pd.DataFrame, images: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    names = ("image", "query", "split", "scene")
-    columns = (table[name] if name in table else [None] * len(table) for name in names)
-    rows = [dict(zip(("image_id", *names[1:]), row, strict=True)) for row in zip(*columns, strict=True)]
+    columns = columns_of(table, "image", "query", "split", "scene")
+    rows = [dict(zip(("image_id", "query", "split", "scene"), row, strict=True)) for row in columns]
     sides: dict[str, set[str]] = defaultdict(set)
     groups: dict[str, set[str]] = defaultdict(set)
     for row in rows:

@@ -255,6 +255,11 @@ def of_python(process: psutil.Process) -> bool:
     return "multiprocessing.spawn" in " ".join(process.cmdline())
 
 
+def busy(process: psutil.Process) -> bool:
+    """Dask's workers are there before they work."""
+    return of_python(process) and process.cpu_percent(0.05) > 30
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Scripted]:
     script = yaml.safe_load((REPOSITORY / "profiles/rehearsal/script.yaml").read_text())
@@ -348,7 +353,7 @@ def test_on_a_cluster_that_stands_with_ctrl_c_calls_in_postgresql_and_images_on_
 ) -> None:
     import psycopg
 
-    works = of_ray if name == "ray" else of_python
+    works = of_ray if name == "ray" else busy
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
     calls = postgres.url.removesuffix("/postgres") + f"/{name}"
